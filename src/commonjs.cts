@@ -1,0 +1,30 @@
+/** The front door for CommonJS: a thin shim, because the package itself is ESM and loads its engines lazily. */
+import type { ProgressEvent, Provisioning, ProvisionOptions } from './index.js' with { 'resolution-mode': 'import' };
+
+type FrontDoor = typeof import('./index.js', { with: { 'resolution-mode': 'import' }});
+
+const load = (): Promise<FrontDoor> => import('./index.js');
+
+/** See `provision` of the ESM door. */
+export function provision(options: ProvisionOptions): Provisioning {
+  // Wrapped in an object: a promise that resolves with a promise would wait for the device.
+  const started = load().then((door) => ({ journey: door.provision(options) }));
+  const device = started.then(({ journey }) => journey);
+  const events: AsyncIterable<ProgressEvent> = {
+    async *[Symbol.asyncIterator]() {
+      yield* (await started).journey.events;
+    },
+  };
+  return Object.assign(device, { events });
+}
+
+/** True for every error of this package; then read `code`. */
+export function isDpsError(
+  value: unknown,
+): value is import('./index.js', { with: { 'resolution-mode': 'import' }}).DpsError {
+  return (
+    typeof value === 'object' &&
+    value !== null &&
+    (value as Record<symbol, unknown>)[Symbol.for('dps-device.error')] === true
+  );
+}

@@ -1,0 +1,252 @@
+/**
+ * Error taxonomy. Every failure that leaves this package is one of these classes and answers three questions:
+ * whose move is it (the class), may the same call be tried again (`retryable`), what to quote to support
+ * (`trackingId`, `errorCode`). Codes are stable; messages are for people and may change.
+ */
+
+/** Survives two copies of the package in one process, where `instanceof` does not. */
+const BRAND: unique symbol = Symbol.for('dps-device.error') as never;
+
+export type DpsErrorCode =
+  // ConfigurationError: the caller's move
+  | 'ERR_DPS_CONFIG_OPTION'
+  | 'ERR_DPS_CONFIG_MISSING_OPTION'
+  | 'ERR_DPS_CONFIG_UNKNOWN_OPTION'
+  | 'ERR_DPS_CONFIG_FILE'
+  | 'ERR_DPS_CONFIG_UNSUPPORTED'
+  // HsmError: the device's key store, certificate or TPM
+  | 'ERR_DPS_HSM_FILE_UNREADABLE'
+  | 'ERR_DPS_HSM_FILE_MODE'
+  | 'ERR_DPS_HSM_KEY_INVALID'
+  | 'ERR_DPS_HSM_PASSPHRASE'
+  | 'ERR_DPS_HSM_KEY_MISMATCH'
+  | 'ERR_DPS_HSM_CERTIFICATE_INVALID'
+  | 'ERR_DPS_HSM_CERTIFICATE_EXPIRED'
+  | 'ERR_DPS_HSM_CERTIFICATE_NOT_YET_VALID'
+  | 'ERR_DPS_HSM_CHAIN_ORDER'
+  | 'ERR_DPS_HSM_REGISTRATION_ID'
+  | 'ERR_DPS_HSM_NOT_EXPORTABLE'
+  | 'ERR_DPS_HSM_OPERATION'
+  // ClockError: the device's clock
+  | 'ERR_DPS_CLOCK_IMPLAUSIBLE'
+  // TransportError: network, TLS, broker
+  | 'ERR_DPS_DNS'
+  | 'ERR_DPS_CONNECT'
+  | 'ERR_DPS_CONNECT_TIMEOUT'
+  | 'ERR_DPS_TLS_UNTRUSTED'
+  | 'ERR_DPS_TLS_HANDSHAKE'
+  | 'ERR_DPS_TLS_CLIENT_REFUSED'
+  | 'ERR_DPS_CONNACK_UNAVAILABLE'
+  | 'ERR_DPS_CONNACK_UNAUTHORIZED'
+  | 'ERR_DPS_CONNACK_PROTOCOL'
+  | 'ERR_DPS_CONNECTION_LOST'
+  | 'ERR_DPS_REQUEST_TIMEOUT'
+  | 'ERR_DPS_SESSION_CLOSED'
+  // ProtocolError: the peer sent what its contract forbids
+  | 'ERR_DPS_PROTOCOL_TOPIC'
+  | 'ERR_DPS_PROTOCOL_BODY'
+  | 'ERR_DPS_PROTOCOL_STATUS'
+  | 'ERR_DPS_PROTOCOL_MQTT'
+  | 'ERR_DPS_PROTOCOL_TWIN'
+  // ServiceError: DPS or hub said no
+  | 'ERR_DPS_SERVICE_BAD_REQUEST'
+  | 'ERR_DPS_SERVICE_UNAUTHORIZED'
+  | 'ERR_DPS_SERVICE_NOT_FOUND'
+  | 'ERR_DPS_SERVICE_CONFLICT'
+  | 'ERR_DPS_SERVICE_THROTTLED'
+  | 'ERR_DPS_SERVICE_UNAVAILABLE'
+  | 'ERR_DPS_SERVICE_REFUSED'
+  // RegistrationRejectedError: the operator's move
+  | 'ERR_DPS_REGISTRATION_FAILED'
+  | 'ERR_DPS_REGISTRATION_DISABLED'
+  // The caller's signal or time budget
+  | 'ERR_DPS_CANCELLED'
+  | 'ERR_DPS_DEADLINE';
+
+export interface DpsErrorOptions {
+  readonly code: DpsErrorCode;
+  /** What was wrong, where, and what to do about it. Never a secret. */
+  readonly message: string;
+  readonly cause?: unknown;
+}
+
+/** Base class: `code` is stable, `retryable` says whether the same call may succeed later without anyone's help. */
+export class DpsError extends Error {
+  override readonly name: string = 'DpsError';
+  readonly code: DpsErrorCode;
+  readonly retryable: boolean;
+
+  constructor(options: DpsErrorOptions, retryable: boolean) {
+    super(options.message, options.cause === undefined ? undefined : { cause: options.cause });
+    this.code = options.code;
+    this.retryable = retryable;
+    Object.defineProperty(this, BRAND, { value: true });
+  }
+}
+
+/** True for every error of this package, also one made by another installed copy of it. */
+export function isDpsError(value: unknown): value is DpsError {
+  return typeof value === 'object' && value !== null && (value as { [BRAND]?: unknown })[BRAND] === true;
+}
+
+/** The caller's move: an option, a configuration file, or a missing optional package. */
+export class ConfigurationError extends DpsError {
+  override readonly name: string = 'ConfigurationError';
+  /** The option, flag or file at fault. */
+  readonly option: string | undefined;
+
+  constructor(options: DpsErrorOptions & { readonly option?: string }) {
+    super(options, false);
+    this.option = options.option;
+  }
+}
+
+/** The device's move: key file, certificate or TPM. */
+export class HsmError extends DpsError {
+  override readonly name: string = 'HsmError';
+  /** What was being done, e.g. `load key`, `sign`. */
+  readonly operation: string;
+
+  constructor(options: DpsErrorOptions & { readonly operation: string; readonly retryable?: boolean }) {
+    super(options, options.retryable ?? false);
+    this.operation = options.operation;
+  }
+}
+
+/** The device's clock cannot be right; tokens and dates made from it would be refused. */
+export class ClockError extends DpsError {
+  override readonly name: string = 'ClockError';
+
+  constructor(options: DpsErrorOptions) {
+    super(options, true);
+  }
+}
+
+/** Where on the way to the peer a transport failed. */
+export type TransportPhase = 'resolve' | 'connect' | 'tls' | 'mqtt-connect' | 'request' | 'established';
+
+/** Network, TLS or broker. Retryable unless a certificate or credential was refused. */
+export class TransportError extends DpsError {
+  override readonly name: string = 'TransportError';
+  readonly phase: TransportPhase;
+  /** `host:port` of the other side. */
+  readonly peer: string;
+
+  constructor(
+    options: DpsErrorOptions & { readonly phase: TransportPhase; readonly peer: string; readonly retryable: boolean },
+  ) {
+    super(options, options.retryable);
+    this.phase = options.phase;
+    this.peer = options.peer;
+  }
+}
+
+/** The peer sent what its contract forbids: a proxy's page, a broken body, an unknown status. */
+export class ProtocolError extends DpsError {
+  override readonly name: string = 'ProtocolError';
+  readonly expected: string;
+  /** What arrived instead, shortened and without secrets. */
+  readonly got: string;
+  readonly status: number | undefined;
+
+  constructor(
+    options: DpsErrorOptions & {
+      readonly expected: string;
+      readonly got: string;
+      readonly status?: number | undefined;
+    },
+  ) {
+    super(options, false);
+    this.expected = options.expected;
+    this.got = options.got;
+    this.status = options.status;
+  }
+}
+
+/** DPS or the hub answered with an error. Quote `trackingId` to support. */
+export class ServiceError extends DpsError {
+  override readonly name: string = 'ServiceError';
+  readonly service: 'dps' | 'hub';
+  /** HTTP-like status of the reply. */
+  readonly status: number;
+  /** The service's own number, e.g. 401002. */
+  readonly errorCode: number | undefined;
+  readonly trackingId: string | undefined;
+  readonly timestampUtc: string | undefined;
+  /** What the service asked to wait, if it did. */
+  readonly retryAfterMs: number | undefined;
+
+  constructor(
+    options: DpsErrorOptions & {
+      readonly service: 'dps' | 'hub';
+      readonly status: number;
+      readonly errorCode?: number | undefined;
+      readonly trackingId?: string | undefined;
+      readonly timestampUtc?: string | undefined;
+      readonly retryAfterMs?: number | undefined;
+    },
+  ) {
+    super(options, options.status === 409 || options.status === 429 || options.status >= 500);
+    this.service = options.service;
+    this.status = options.status;
+    this.errorCode = options.errorCode;
+    this.trackingId = options.trackingId;
+    this.timestampUtc = options.timestampUtc;
+    this.retryAfterMs = options.retryAfterMs;
+  }
+}
+
+/** The operator's move: the registration ended as `failed`, or the enrollment is `disabled`. */
+export class RegistrationRejectedError extends DpsError {
+  override readonly name: string = 'RegistrationRejectedError';
+  readonly status: 'failed' | 'disabled';
+  readonly substatus: string | undefined;
+  readonly errorCode: number | undefined;
+  readonly errorMessage: string | undefined;
+
+  constructor(
+    options: DpsErrorOptions & {
+      readonly status: 'failed' | 'disabled';
+      readonly substatus?: string | undefined;
+      readonly errorCode?: number | undefined;
+      readonly errorMessage?: string | undefined;
+    },
+  ) {
+    super(options, false);
+    this.status = options.status;
+    this.substatus = options.substatus;
+    this.errorCode = options.errorCode;
+    this.errorMessage = options.errorMessage;
+  }
+}
+
+/** The caller's signal ended the work. `state` is the machine's state at that moment. */
+export class CancelledError extends DpsError {
+  override readonly name: string = 'CancelledError';
+  readonly state: string;
+
+  constructor(options: { readonly state: string; readonly cause?: unknown }) {
+    super({ code: 'ERR_DPS_CANCELLED', message: `Cancelled while ${options.state}.`, cause: options.cause }, true);
+    this.state = options.state;
+  }
+}
+
+/** The time budget ran out while nothing had failed for good; `cause` is the last error, if there was one. */
+export class DeadlineError extends DpsError {
+  override readonly name: string = 'DeadlineError';
+  readonly state: string;
+  readonly deadlineMs: number;
+
+  constructor(options: { readonly state: string; readonly deadlineMs: number; readonly cause?: unknown }) {
+    super(
+      {
+        code: 'ERR_DPS_DEADLINE',
+        message: `Not finished within ${options.deadlineMs} ms; the last state was ${options.state}. Allow more time, or look at the cause.`,
+        cause: options.cause,
+      },
+      true,
+    );
+    this.state = options.state;
+    this.deadlineMs = options.deadlineMs;
+  }
+}

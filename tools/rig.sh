@@ -1,0 +1,34 @@
+#!/usr/bin/env bash
+# Installs the Debian parts that the tests need and this machine lacks, as root or through sudo.
+# With --check it installs nothing and says in one line what is missing.
+set -euo pipefail
+
+# command that must be there, and the package that brings it
+parts=(
+  "openssl openssl"
+)
+
+missing=()
+for part in "${parts[@]}"; do
+  read -r command package <<<"$part"
+  command -v "$command" >/dev/null 2>&1 || missing+=("$package")
+done
+
+if [ "${1:-}" = --check ]; then
+  if [ ${#missing[@]} -eq 0 ]; then echo "rig: complete"; else echo "rig: missing ${missing[*]}; run 'npm run rig'"; fi
+  exit 0
+fi
+
+if [ ${#missing[@]} -eq 0 ]; then
+  echo "rig: nothing is missing"
+  exit 0
+fi
+if ! command -v apt-get >/dev/null 2>&1; then
+  echo "rig: please install: ${missing[*]} (there is no apt-get here)" >&2
+  exit 1
+fi
+run=()
+[ "$(id -u)" -eq 0 ] || run=(sudo)
+echo "rig: installing ${missing[*]}"
+"${run[@]}" apt-get update -qq
+"${run[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}"
