@@ -115,7 +115,10 @@ function bounded<T>(
     };
     const cancel = (): void => leave(() => reject(new CancelledError({ state, cause: signal?.reason })));
     const stopTimer = clock.after(deadlineMs, () => leave(() => reject(new DeadlineError({ state, deadlineMs }))));
-    if (signal?.aborted) return cancel();
+    if (signal?.aborted) {
+      cancel();
+      return;
+    }
     signal?.addEventListener('abort', cancel, { once: true });
     read(controller.signal).then(
       (value) => leave(() => resolve(value)),
@@ -192,33 +195,45 @@ class Performer {
   #perform(effect: JourneyEffect): void {
     switch (effect.type) {
       case 'PrepareCredential':
-        return this.#begin(effect.ticket, (signal) => this.#prepareCredential(effect, signal));
+        this.#begin(effect.ticket, (signal) => this.#prepareCredential(effect, signal));
+        break;
       case 'OpenConnection':
-        return this.#begin(effect.ticket, (signal) => this.#openConnection(effect.ticket, signal));
+        this.#begin(effect.ticket, (signal) => this.#openConnection(effect.ticket, signal));
+        break;
       case 'SendRequest':
-        return this.#begin(effect.ticket, (signal) => this.#sendRequest(effect, signal));
+        this.#begin(effect.ticket, (signal) => this.#sendRequest(effect, signal));
+        break;
       case 'ActivateChallenge':
-        return this.#begin(effect.ticket, (signal) => this.#activate(effect, signal));
+        this.#begin(effect.ticket, (signal) => this.#activate(effect, signal));
+        break;
       case 'StageIdentity':
-        return this.#begin(effect.ticket, (signal) => this.#stage(effect, signal));
+        this.#begin(effect.ticket, (signal) => this.#stage(effect, signal));
+        break;
       case 'CommitIdentity':
-        return this.#begin(effect.ticket, (signal) => this.#commit(effect.ticket, signal));
+        this.#begin(effect.ticket, (signal) => this.#commit(effect.ticket, signal));
+        break;
       case 'DiscardIdentity':
-        return this.#discard();
+        this.#discard();
+        break;
       case 'OpenHub':
-        return this.#begin(effect.ticket, (signal) => this.#openHub(effect, signal));
+        this.#begin(effect.ticket, (signal) => this.#openHub(effect, signal));
+        break;
       case 'CloseConnection':
         this.#abandon();
-        return this.#closeConnection();
+        this.#closeConnection();
+        break;
       case 'CloseHub':
         this.#abandon();
-        return this.#closeHub();
+        this.#closeHub();
+        break;
       case 'ReportProgress':
-        return this.#report(effect.event);
+        this.#report(effect.event);
+        break;
       case 'FinishJourney':
-        return this.#settle?.(effect.outcome);
+        this.#settle?.(effect.outcome);
+        break;
       default:
-        return unreachable(effect);
+        unreachable(effect);
     }
   }
 

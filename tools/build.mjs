@@ -1,12 +1,11 @@
 // Builds dist/: one ESM entry per public door with shared, lazily loaded chunks; a CommonJS shim; types by tsc.
 import { execFileSync } from 'node:child_process';
 import { readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { createRequire } from 'node:module';
+import { fileURLToPath } from 'node:url';
 import { build } from 'esbuild';
 
 const root = new URL('..', import.meta.url);
-process.chdir(root.pathname);
-const require = createRequire(import.meta.url);
+process.chdir(fileURLToPath(root));
 const { exports: doors } = JSON.parse(readFileSync('package.json', 'utf8'));
 
 rmSync('dist', { recursive: true, force: true });
@@ -34,7 +33,7 @@ const leaveOut = {
 const entryPoints = Object.fromEntries(
   Object.values(doors)
     .map((door) => door.import?.default)
-    .filter((file) => file?.endsWith('.js'))
+    .filter((file) => file !== undefined)
     .map((file) => file.replace('./dist/', '').replace(/\.js$/, ''))
     .map((name) => [name, `${name}.ts`]),
 );
@@ -62,4 +61,18 @@ const { metafile } = await build({
 });
 writeFileSync('dist/meta.json', JSON.stringify(metafile));
 
-execFileSync(process.execPath, [require.resolve('typescript/bin/tsc'), '-p', 'tsconfig.json'], { stdio: 'inherit' });
+await build({
+  entryPoints: ['src/commonjs.cts', 'src/emulator/commonjs.cts'],
+  outdir: 'dist/src',
+  outbase: 'src',
+  outExtension: { '.js': '.cjs' },
+  format: 'cjs',
+  platform: 'node',
+  target: 'node18.19',
+  logLevel: 'warning',
+});
+
+const tsc = fileURLToPath(new URL('../node_modules/typescript/bin/tsc', import.meta.url));
+for (const project of ['tsconfig.json', 'tsconfig.commonjs.json']) {
+  execFileSync(process.execPath, [tsc, '-p', project], { stdio: 'inherit' });
+}
