@@ -1,0 +1,82 @@
+import { ConfigurationError, type DpsErrorCode } from '../src/errors.js';
+import { nearestName } from '../src/nearest-name.js';
+
+/** Where a secret comes from: its text, or the file that holds it. */
+export type SecretSource = string | { readonly file: string };
+
+/** The options as a bag to look into, whatever the caller handed over. */
+export type OptionBag = Readonly<Record<string, unknown>>;
+
+/** @throws {ConfigurationError} when `options` is no object, or has a name that is not in `known`. */
+export function checkOptionNames(options: unknown, known: readonly string[], taker: string): OptionBag {
+  if (typeof options !== 'object' || options === null) {
+    throw optionError('ERR_DPS_CONFIG_OPTION', 'hsm', `${taker} takes one object of options: ${known.join(', ')}.`);
+  }
+  for (const name of Object.keys(options)) {
+    if (known.includes(name)) continue;
+    const nearest = nearestName(name, known);
+    const advice = nearest === undefined ? `Known are ${known.join(', ')}.` : `Did you mean ${nearest}?`;
+    const message = `Option ${JSON.stringify(name)} is unknown to ${taker}. ${advice}`;
+    throw optionError('ERR_DPS_CONFIG_UNKNOWN_OPTION', name, message);
+  }
+  return options as OptionBag;
+}
+
+/** @throws {ConfigurationError} when the option is given and is no text, or empty. */
+export function optionalText(options: OptionBag, option: string): string | undefined {
+  const value = options[option];
+  if (value === undefined) return undefined;
+  if (typeof value === 'string' && value !== '') return value;
+  const given = value === '' ? 'it is empty' : `not ${describeType(value)}`;
+  throw optionError('ERR_DPS_CONFIG_OPTION', option, `Option ${option} must be a text; ${given}.`);
+}
+
+/** @throws {ConfigurationError} when the option is absent, no text, or empty. */
+export function requiredText(options: OptionBag, option: string, what: string): string {
+  const value = optionalText(options, option);
+  if (value !== undefined) return value;
+  throw optionError('ERR_DPS_CONFIG_MISSING_OPTION', option, `Option ${option} is missing: give ${what}.`);
+}
+
+/**
+ * The path of a file, as opposed to what should be in it: PEM text given as a path would end up in error messages.
+ *
+ * @throws {ConfigurationError} as `optionalText` does, or when the text is no path.
+ */
+export function optionalPath(options: OptionBag, option: string): string | undefined {
+  const path = optionalText(options, option);
+  if (path === undefined || !looksLikeContent(path)) return path;
+  const message = `Option ${option} must be the path of a file, but holds what belongs into the file. It is not shown here.`;
+  throw optionError('ERR_DPS_CONFIG_OPTION', option, message);
+}
+
+/** @throws {ConfigurationError} when the option is given and is neither a text nor `{ file: path }`. */
+export function optionalSecret(options: OptionBag, option: string): SecretSource | undefined {
+  const value = options[option];
+  if (value === undefined || typeof value === 'string') return value;
+  if (typeof value === 'object' && value !== null && 'file' in value) {
+    const name = `${option}.file`;
+    const file = optionalPath({ [name]: value.file }, name);
+    if (file !== undefined) return { file };
+  }
+  const message = `Option ${option} must be a text or { file: path }, not ${describeType(value)}.`;
+  throw optionError('ERR_DPS_CONFIG_OPTION', option, message);
+}
+
+export function optionError(code: DpsErrorCode, option: string, message: string): ConfigurationError {
+  return new ConfigurationError({ code, message, option });
+}
+
+/** PEM, a connection string, or padded Base64 of a key's length; a path with line breaks is not worth having either. */
+function looksLikeContent(text: string): boolean {
+  return (
+    /[\r\n\0]|-----BEGIN|SharedAccessKey=/.test(text) || (text.length >= 24 && /^[A-Za-z0-9+/]+={1,2}$/.test(text))
+  );
+}
+
+/** The type only: the value may be a secret in the wrong place. */
+function describeType(value: unknown): string {
+  if (value === null) return 'null';
+  if (Array.isArray(value)) return 'an array';
+  return typeof value === 'object' ? 'an object' : `a ${typeof value}`;
+}

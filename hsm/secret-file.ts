@@ -1,0 +1,172 @@
+import { close, constants, fstat, open, read, type Stats } from 'node:fs';
+import { Socket } from 'node:net';
+import { promisify } from 'node:util';
+import type { CancelSignal } from '../src/core/cancel-signal.js';
+import { type DpsErrorCode, HsmError, isDpsError } from '../src/errors.js';
+import { unlessCancelled } from './cancellation.js';
+
+/** No key, passphrase or certificate chain of a device comes near this; a log file given by mistake does. */
+export const MAX_SECRET_FILE_BYTES: number = 65_536;
+
+export interface SecretFileOptions {
+  /** What the file is to hold, for messages: `device key`. */
+  readonly what: string;
+  readonly signal?: CancelSignal | undefined;
+}
+
+/**
+ * Reads a secret from a regular file or a pipe (`/dev/stdin`, process substitution, a named pipe), which nobody but
+ * its owner may read or write. The mode is that of the very file that is read, found after opening it. Windows has no
+ * such modes: there the check is left out. Links are followed, so mounted secrets work.
+ *
+ * @throws {HsmError} `ERR_DPS_HSM_FILE_MODE` when group or others may read or write it.
+ * @throws {HsmError} `ERR_DPS_HSM_FILE_UNREADABLE` when it is missing, forbidden, empty, larger than
+ *   `MAX_SECRET_FILE_BYTES`, or neither a file nor a pipe.
+ * @throws {CancelledError} when the signal aborts, also while a pipe has nothing to say yet.
+ */
+export function readSecretFile(path: string, options: SecretFileOptions): Promise<Uint8Array> {
+  return readSmallFile(path, options, (stats) => {
+    if (process.platform !== 'win32' && (stats.mode & 0o077) !== 0) throw modeError(path, options.what, stats.mode);
+  });
+}
+
+/** Reads a file that anybody may read, such as a certificate: as `readSecretFile`, but whatever its mode is. */
+export function readPublicFile(path: string, options: SecretFileOptions): Promise<Uint8Array> {
+  return readSmallFile(path, options, () => undefined);
+}
+
+const openFile = promisify(open);
+const statDescriptor = promisify(fstat);
+const readDescriptor = promisify(read);
+const closeDescriptor = promisify(close);
+
+/** Not on every platform: without it the wait for a pipe's other end cannot be cancelled. */
+const OPEN_FLAGS = constants.O_RDONLY | (constants.O_NONBLOCK ?? 0) | (constants.O_NOCTTY ?? 0);
+
+async function readSmallFile(
+  path: string,
+  options: SecretFileOptions,
+  checkStats: (stats: Stats) => void,
+): Promise<Uint8Array> {
+  const { what, signal } = options;
+  try {
+    const bytes = await unlessCancelled(signal, `reading the ${what} file`, () =>
+      readOnce(path, what, signal, checkStats),
+    );
+    if (bytes.length > MAX_SECRET_FILE_BYTES) {
+      throw unreadable(path, what, `has more than ${MAX_SECRET_FILE_BYTES} bytes. Is it the right file?`);
+    }
+    if (bytes.length === 0) throw unreadable(path, what, 'is empty. Write it again from where it came from.');
+    return bytes;
+  } catch (error) {
+    throw isDpsError(error) ? error : unreadable(path, what, explainSystemError(error), error);
+  }
+}
+
+async function readOnce(
+  path: string,
+  what: string,
+  signal: CancelSignal | undefined,
+  checkStats: (stats: Stats) => void,
+): Promise<Uint8Array> {
+  const descriptor = await openFile(path, OPEN_FLAGS);
+  let isOurs = true;
+  try {
+    const stats = await statDescriptor(descriptor);
+    if (!stats.isFile() && !stats.isFIFO()) {
+      throw unreadable(path, what, `is ${describeKind(stats)}, not a file. Give the path of the file itself.`);
+    }
+    checkStats(stats);
+    if (stats.isFile()) return await readToEnd(descriptor);
+    const pipe = new Socket({ fd: descriptor, readable: true, writable: false });
+    isOurs = false;
+    return await readPipe(pipe, signal);
+  } finally {
+    if (isOurs) await closeDescriptor(descriptor);
+  }
+}
+
+/** At most one byte more than is allowed: enough to know. */
+async function readToEnd(descriptor: number): Promise<Uint8Array> {
+  const bytes = new Uint8Array(MAX_SECRET_FILE_BYTES + 1);
+  let end = 0;
+  while (end < bytes.length) {
+    const { bytesRead } = await readDescriptor(descriptor, bytes, end, bytes.length - end, null);
+    if (bytesRead === 0) break;
+    end += bytesRead;
+  }
+  return bytes.subarray(0, end);
+}
+
+/** A pipe is awaited rather than read by a thread that nothing could wake. Closes it, however it ends. */
+function readPipe(pipe: Socket, signal: CancelSignal | undefined): Promise<Uint8Array> {
+  return new Promise((resolve, reject) => {
+    const chunks: Uint8Array[] = [];
+    let length = 0;
+    const stop = (): void => {
+      pipe.destroy();
+    };
+    pipe.on('data', (chunk: Uint8Array) => {
+      chunks.push(chunk);
+      length += chunk.length;
+      if (length > MAX_SECRET_FILE_BYTES) stop();
+    });
+    pipe.on('error', reject);
+    pipe.on('close', () => {
+      signal?.removeEventListener('abort', stop);
+      resolve(Buffer.concat(chunks));
+    });
+    
+    if (signal?.aborted) stop();
+  });
+}
+
+function modeError(path: string, what: string, mode: number): HsmError {
+  const found = (mode & 0o7777).toString(8).padStart(4, '0');
+  // What is redirected to /dev/stdin has a name of its own, unknown here.
+  const target = /^\/(dev|proc)\//.test(path) ? 'the file behind it' : quoteForShell(path);
+  return fileError(
+    'ERR_DPS_HSM_FILE_MODE',
+    what,
+    `The ${what} file ${path} has mode ${found}: others than its owner may read or write it. Run: chmod 600 ${target}`,
+  );
+}
+
+function unreadable(path: string, what: string, reason: string, cause?: unknown): HsmError {
+  return fileError('ERR_DPS_HSM_FILE_UNREADABLE', what, `The ${what} file ${path} ${reason}`, cause);
+}
+
+function fileError(code: DpsErrorCode, what: string, message: string, cause?: unknown): HsmError {
+  return new HsmError({ code, operation: `load ${what}`, message, cause });
+}
+
+function explainSystemError(error: unknown): string {
+  const code = (error as NodeJS.ErrnoException | null)?.code;
+  switch (code) {
+    case 'ENOENT':
+    case 'ENOTDIR':
+      return 'does not exist. Check the path; a relative one starts at the working directory of the process.';
+    case 'EACCES':
+    case 'EPERM':
+      return `may not be read by user ${describeUser()}. Make that user its owner, and let it through the folders above.`;
+    case 'ELOOP':
+      return 'is a symbolic link that leads nowhere. Mend the link.';
+    case 'ENXIO':
+      return 'is a socket or a device, not a file. Give the path of the file itself.';
+    default:
+      return `cannot be read (${code ?? 'unknown reason'}).`;
+  }
+}
+
+function describeUser(): string {
+  return process.getuid === undefined ? 'of this process' : String(process.getuid());
+}
+
+function describeKind(stats: Stats): string {
+  if (stats.isDirectory()) return 'a directory';
+  return stats.isCharacterDevice() ? 'a terminal or another device' : 'a socket or a device';
+}
+
+function quoteForShell(path: string): string {
+  return /^[A-Za-z0-9_@%+=:,./-]+$/.test(path) && !path.startsWith('-') ? path : `'${path.replaceAll("'", "'\\''")}'`;
+}

@@ -1,0 +1,137 @@
+import { readPublicFile } from '../../hsm/secret-file.js';
+import type { HsmDescription } from '../compose.js';
+import { ConfigurationError } from '../errors.js';
+import { UsageError } from './cli-errors.js';
+import type { Options } from './options.js';
+import type { GivenSecret, GivenSecrets } from './secrets.js';
+
+/** How this device proves who it is. */
+export interface Identity {
+  readonly hsm: HsmDescription;
+  /** Where its parts come from, for a failure report: `symmetric key from DPS_SYMMETRIC_KEY`. */
+  readonly origin: string;
+}
+
+type Attestation = 'symmetric-key' | 'x509';
+
+const SECRETS_OF: Readonly<Record<Attestation, readonly string[]>> = {
+  'symmetric-key': ['symmetric-key', 'secondary-symmetric-key', 'group-key', 'secondary-group-key'],
+  x509: ['cert-key', 'key-passphrase'],
+};
+
+const FILES_OF: Readonly<Record<Attestation, readonly string[]>> = {
+  'symmetric-key': [],
+  x509: ['cert-file', 'chain-file'],
+};
+
+/**
+ * Makes one identity of what was given.
+ *
+ * @throws {UsageError | ConfigurationError} when nothing was given, too little, or two identities.
+ * @throws {HsmError} when the certificate has to be read here and cannot be.
+ */
+export async function chooseIdentity(options: Options, secrets: GivenSecrets, signal: AbortSignal): Promise<Identity> {
+  const attestation = chooseAttestation(options, secrets);
+  return attestation === 'x509' ? x509Identity(options, secrets, signal) : symmetricKeyIdentity(options, secrets);
+}
+
+function chooseAttestation(options: Options, secrets: GivenSecrets): Attestation {
+  const wanted = options.text('attestation') as Attestation | undefined;
+  const key = givenFor('symmetric-key', options, secrets);
+  const certificate = givenFor('x509', options, secrets);
+  if (key.length > 0 && certificate.length > 0) throw twoIdentities(options, [...key, ...certificate]);
+  const given: Attestation | undefined = key.length > 0 ? 'symmetric-key' : certificate.length > 0 ? 'x509' : undefined;
+  if (wanted !== undefined && given !== undefined && wanted !== given) {
+    throw twoIdentities(options, [`${options.label('attestation')} (${wanted})`, ...key, ...certificate]);
+  }
+  const attestation = wanted ?? given;
+  if (attestation !== undefined) return attestation;
+  throw options.missing(
+    'attestation',
+    'Nothing says how this device proves who it is. Give --registration-id with --symmetric-key-file, or --cert-file with --cert-key-file.',
+  );
+}
+
+/** Labels of all that was given for one kind of attestation. */
+function givenFor(attestation: Attestation, options: Options, secrets: GivenSecrets): string[] {
+  const files = FILES_OF[attestation].filter((name) => options.text(name) !== undefined);
+  const labels = SECRETS_OF[attestation].map((name) => secrets.get(name)?.label).filter((label) => label !== undefined);
+  return [...files.map((name) => options.label(name)), ...labels];
+}
+
+function twoIdentities(options: Options, labels: readonly string[]): Error {
+  const message = `These belong to different identities: ${labels.join(', ')}. A device has one: leave the others out.`;
+  const areFlags = labels.every((label) => label.startsWith('--'));
+  if (areFlags && options.text('config') === undefined) return new UsageError(message);
+  return new ConfigurationError({ code: 'ERR_DPS_CONFIG_OPTION', message, option: 'attestation' });
+}
+
+function symmetricKeyIdentity(options: Options, secrets: GivenSecrets): Identity {
+  const registrationId = options.text('registration-id');
+  if (registrationId === undefined) {
+    throw options.missing(
+      'registration-id',
+      '--registration-id is missing: give the name of this device in its enrollment.',
+    );
+  }
+  const key = secrets.get('symmetric-key');
+  const groupKey = secrets.get('group-key');
+  if (key !== undefined && groupKey !== undefined) throw twoIdentities(options, [key.label, groupKey.label]);
+  const first = key ?? groupKey;
+  if (first === undefined) {
+    throw options.missing(
+      'symmetric-key',
+      '--symmetric-key-file is missing: give the file with the key of this device, or --group-key-file.',
+    );
+  }
+  const second = secrets.get(key === undefined ? 'secondary-group-key' : 'secondary-symmetric-key');
+  const hsm: HsmDescription =
+    key === undefined
+      ? {
+          kind: 'symmetricKey',
+          registrationId,
+          groupKey: first.source,
+          ...(second && { secondaryGroupKey: second.source }),
+        }
+      : { kind: 'symmetricKey', registrationId, key: first.source, ...(second && { secondaryKey: second.source }) };
+  return { hsm, origin: describeOrigin(key === undefined ? 'group key' : 'symmetric key', [first, second]) };
+}
+
+async function x509Identity(options: Options, secrets: GivenSecrets, signal: AbortSignal): Promise<Identity> {
+  const certificate = options.text('cert-file');
+  const key = secrets.get('cert-key');
+  if (certificate === undefined) {
+    throw options.missing('cert-file', "--cert-file is missing: give the PEM file of this device's certificate.");
+  }
+  if (key === undefined) {
+    throw options.missing('cert-key', '--cert-key-file is missing: give the PEM file of the private key.');
+  }
+  const passphrase = secrets.get('key-passphrase');
+  const registrationId = options.text('registration-id');
+  const chain = options.text('chain-file');
+  const common = {
+    kind: 'x509' as const,
+    ...(passphrase && { passphrase: passphrase.source }),
+    ...(registrationId !== undefined && { registrationId }),
+  };
+  const origin = describeOrigin(`certificate from ${options.label('cert-file')}, key`, [key, passphrase]);
+  if (typeof key.source === 'object') {
+    return { hsm: { ...common, certificate, key: key.source.file, ...(chain !== undefined && { chain }) }, origin };
+  }
+  const certificatePem = await readPem(certificate, signal);
+  const chainPem = chain === undefined ? undefined : await readPem(chain, signal);
+  return {
+    hsm: { ...common, certificatePem, keyPem: key.source, ...(chainPem !== undefined && { chainPem }) },
+    origin,
+  };
+}
+
+/** PEM is ASCII; what stands around its blocks may be in any encoding. */
+async function readPem(path: string, signal: AbortSignal): Promise<string> {
+  return Buffer.from(await readPublicFile(path, { what: 'certificate', signal })).toString('latin1');
+}
+
+function describeOrigin(what: string, secrets: readonly (GivenSecret | undefined)[]): string {
+  const labels = secrets.filter((secret) => secret !== undefined).map(({ label }) => label);
+  return `${what} from ${labels.join(' and ')}`;
+}

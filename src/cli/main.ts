@@ -1,0 +1,136 @@
+#!/usr/bin/env node
+import { realpathSync } from 'node:fs';
+import { fileURLToPath } from 'node:url';
+import { nearestName } from '../nearest-name.js';
+import { PACKAGE_VERSION } from '../version.js';
+import { OutputError, UsageError } from './cli-errors.js';
+import type { Command } from './command.js';
+import { CommandLog } from './command-log.js';
+import { EXIT, exitStatusOf } from './exit-codes.js';
+import { describeFailure } from './failure-report.js';
+import { commandHelp, exitStatusHelp } from './help.js';
+import { listenForInterruption } from './interruption.js';
+import { type CliIo, processIo } from './io.js';
+
+/** A command by name; its code is loaded when it is asked for. */
+export interface CommandDoor {
+  readonly summary: string;
+  load(): Promise<Command>;
+}
+
+export type CommandDoors = Readonly<Record<string, CommandDoor>>;
+
+const COMMANDS: CommandDoors = {
+  provision: {
+    summary: 'takes the device from its ID scope and identity to its hub and initial twin',
+    load: async () => (await import('./provision.js')).provisionCommand(),
+  },
+  emulator: {
+    summary: 'runs DPS and IoT hubs on this machine, offline',
+    load: async () => (await import('./emulator.js')).emulatorCommand(),
+  },
+};
+
+/**
+ * The command line: runs the command that `argv` (without the program's own name) asks for. Never fails.
+ *
+ * @returns the exit status.
+ */
+export async function main(argv: readonly string[], io: CliIo, commands: CommandDoors = COMMANDS): Promise<number> {
+  const log = new CommandLog(io.stderr, argv.includes('--json-log') || io.env.DPS_JSON_LOG === '1');
+  const interruption = listenForInterruption(io);
+  const failureContext: Record<string, string> = {};
+  const [name = '', ...args] = argv;
+  try {
+    const text = await textAskedFor(argv, commands);
+    if (text === undefined) {
+      const command = await findCommand(name, commands).load();
+      const status = await command.run(args, { io, log, interruption, failureContext });
+      checkOutput(io);
+      return status;
+    }
+    await io.stdout.write(text);
+    checkOutput(io);
+    return EXIT.ok;
+  } catch (error) {
+    const status = exitStatusOf(error, interruption.by);
+    const report = describeFailure(error, status, failureContext);
+    const more =
+      error instanceof UsageError ? `\nTry: dps-device${Object.hasOwn(commands, name) ? ` ${name}` : ''} --help` : '';
+    await log.failure(report.event, `${report.text}${more}`);
+    return status;
+  } finally {
+    interruption.release();
+  }
+}
+
+/** Help and version, which load nothing but text. */
+async function textAskedFor(
+  [first = '', ...args]: readonly string[],
+  commands: CommandDoors,
+): Promise<string | undefined> {
+  if (first === '--version') return `${PACKAGE_VERSION}\n`;
+  if (first === '--help' || first === '-h') return generalHelp(commands);
+  if (!args.some((argument) => argument === '--help' || argument === '-h')) return undefined;
+  return commandHelp((await findCommand(first, commands).load()).spec);
+}
+
+function findCommand(name: string, commands: CommandDoors): CommandDoor {
+  const door = Object.hasOwn(commands, name) ? commands[name] : undefined;
+  if (door !== undefined) return door;
+  const names = Object.keys(commands);
+  if (name === '') throw new UsageError(`Say what to do: dps-device <command>, which is one of ${names.join(', ')}.`);
+  if (name.startsWith('-')) throw unknownFlag(name);
+  const nearest = nearestName(name, names);
+  const hint = nearest === undefined ? `Commands are ${names.join(', ')}.` : `Did you mean ${nearest}?`;
+  throw new UsageError(`There is no command ${JSON.stringify(name.slice(0, 40))}. ${hint}`);
+}
+
+function unknownFlag(argument: string): UsageError {
+  const [flag = ''] = argument.split('=');
+  const shown = flag.startsWith('--') ? flag : flag.slice(0, 2);
+  const nearest = nearestName(shown, ['--help', '--version']);
+  const hint =
+    nearest === undefined ? 'The command comes first: dps-device <command> [options].' : `Did you mean ${nearest}?`;
+  return new UsageError(`There is no flag ${shown} before a command. ${hint}`);
+}
+
+function generalHelp(commands: CommandDoors): string {
+  const rows = Object.entries(commands).map(([name, { summary }]) => `  ${name.padEnd(11)} ${summary}`);
+  return `dps-device ${PACKAGE_VERSION}: device-side provisioning for Azure IoT Hub
+
+Usage: dps-device <command> [options]
+
+Commands:
+${rows.join('\n')}
+
+Options:
+  -h, --help     print this text, or that of a command: dps-device <command> --help
+  --version      print the version
+
+${exitStatusHelp()}
+`;
+}
+
+/** A result that could not be written is no success. (A reader that went away has its reasons, and is no failure.) */
+function checkOutput({ stdout }: CliIo): void {
+  if (stdout.failure === undefined) return;
+  throw new OutputError(
+    `Standard output cannot be written: ${stdout.failure.message}. Give it room or another target.`,
+    {
+      cause: stdout.failure,
+    },
+  );
+}
+
+/** Whether this file is what Node was asked to run, directly or through the link that a package manager made. */
+function isEntryPoint(): boolean {
+  const [, script] = process.argv;
+  try {
+    return script !== undefined && realpathSync(script) === fileURLToPath(import.meta.url);
+  } catch {
+    return false;
+  }
+}
+
+if (isEntryPoint()) process.exitCode = await main(process.argv.slice(2), processIo());

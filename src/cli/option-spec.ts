@@ -1,0 +1,57 @@
+/**
+ * What a command can be told. One name serves three spellings: `id-scope` is the flag `--id-scope`, the environment
+ * variable `DPS_ID_SCOPE` and the key `idScope` of a configuration file.
+ */
+export interface OptionSpec {
+  readonly name: string;
+  /**
+   * `switch` takes no value. `input` is a file to read, `-` for standard input; `path` is any other path. `seconds` is a
+   * number above 0, decimals allowed. A list names the only values there are.
+   */
+  readonly kind: 'switch' | 'text' | 'input' | 'path' | 'seconds' | 'port' | readonly string[];
+  /** Stands for the value in `--help`. */
+  readonly placeholder?: string;
+  readonly help: string;
+  /** What is wrong with a text, if anything. */
+  readonly problem?: (text: string) => string | undefined;
+}
+
+/**
+ * A secret never is a flag's value. `symmetric-key` is the file named by the option `symmetric-key-file`, the text in
+ * the environment variable `DPS_SYMMETRIC_KEY`, or the systemd credential `dps-symmetric-key`.
+ */
+export interface SecretSpec {
+  readonly name: string;
+  readonly help: string;
+}
+
+/** All that the command line of a command is read by. */
+export interface CommandSpec {
+  readonly command: string;
+  readonly summary: string;
+  readonly options: readonly OptionSpec[];
+  readonly secrets: readonly SecretSpec[];
+  /** Flags only: neither the environment nor a configuration file holds options. */
+  readonly flagsOnly?: boolean;
+  /** What to say of flags that do not exist but are likely to be tried. */
+  readonly advice?: Readonly<Record<string, string>>;
+  /** Further sections of `--help`, as they are to be printed. */
+  readonly notes: string;
+}
+
+export function environmentName(name: string): string {
+  return `DPS_${name.toUpperCase().replaceAll('-', '_')}`;
+}
+
+export function configKey(name: string): string {
+  return name.replace(/-([a-z0-9])/g, (_, letter: string) => letter.toUpperCase());
+}
+
+export function credentialName(name: string): string {
+  return `dps-${name}`;
+}
+
+/** The option that names the file of a secret. */
+export function secretFileOption({ name, help }: SecretSpec): OptionSpec {
+  return { name: `${name}-file`, kind: 'input', placeholder: 'FILE', help };
+}

@@ -1,0 +1,54 @@
+import type { ProgressEvent } from '../core/progress.js';
+
+const ATTESTATIONS = { symmetricKey: 'a symmetric key', x509: 'an X.509 certificate', tpm: 'a TPM' } as const;
+
+const WAITS = {
+  poll: 'as the service asked',
+  throttled: 'the service is throttling',
+  unavailable: 'the service is not available',
+  network: 'the connection failed',
+  refused: 'the service refused',
+  budget: 'not to ask too often',
+} as const;
+
+const PEERS = { dps: 'DPS', hub: 'IoT hub' } as const;
+
+/** One line for a step, for people; `undefined` for what is told in another way. */
+export function describeProgress(event: ProgressEvent): string | undefined {
+  switch (event.type) {
+    case 'started':
+      return `registering ${event.registrationId} in ${event.idScope} by ${ATTESTATIONS[event.attestation]} over ${event.transport}`;
+    case 'connecting':
+      return `connecting to ${PEERS[event.to]} at ${event.peer}${attempt(event.attempt)}`;
+    case 'connected':
+      return `connected to ${PEERS[event.to]} at ${event.peer}`;
+    case 'registering':
+      return `asking for registration${attempt(event.attempt)}`;
+    case 'challenged':
+      return 'answering the challenge to the TPM';
+    case 'assigning':
+      return `the service is assigning a hub, operation ${event.operationId}`;
+    case 'waiting':
+      return `waiting ${seconds(event.forMs)} s, ${WAITS[event.reason]}${event.detail === undefined ? '' : `: ${event.detail}`}`;
+    case 'polling':
+      return `asking how the registration is going${attempt(event.attempt)}`;
+    case 'next-credential':
+      return `refused; trying credential ${event.slot + 1}`;
+    case 'assigned':
+      return `assigned to ${event.assignedHub} as ${event.deviceId}${event.substatus === undefined ? '' : `, ${event.substatus}`}`;
+    case 'twin':
+      return `twin received, desired version ${event.desiredVersion}, reported version ${event.reportedVersion}`;
+    case 'provisioned':
+      return `provisioned: ${event.deviceId} at ${event.assignedHub}`;
+    case 'ended':
+      return undefined;
+  }
+}
+
+function attempt(number: number): string {
+  return number > 1 ? `, attempt ${number}` : '';
+}
+
+function seconds(ms: number): string {
+  return (ms / 1000).toFixed(ms < 10_000 ? 1 : 0);
+}

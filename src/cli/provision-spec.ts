@@ -1,0 +1,147 @@
+import { hostNameProblem, idScopeProblem, registrationIdProblem, resolveDpsEndpoint } from '../core/identifiers.js';
+import { type CommandSpec, type SecretSpec, secretFileOption } from './option-spec.js';
+
+const SECRETS: readonly SecretSpec[] = [
+  { name: 'symmetric-key', help: 'Base64 key of this device, as in its individual enrollment.' },
+  { name: 'secondary-symmetric-key', help: 'Tried when the service refuses the first key.' },
+  {
+    name: 'group-key',
+    help: "Base64 key of an enrollment group; the device's key is derived from it. For test benches: who has it can be any device of the group.",
+  },
+  { name: 'secondary-group-key', help: 'Tried when the service refuses the first group key.' },
+  { name: 'cert-key', help: 'Private key of the certificate, PEM (PKCS#8, PKCS#1 or SEC1).' },
+  { name: 'key-passphrase', help: 'Passphrase of the private key, if that is encrypted; one line end is dropped.' },
+];
+
+const NOTES = `An option can be given in three ways; the first that is there wins:
+  1. a flag                   --id-scope 0ne00111111
+  2. the environment          DPS_ID_SCOPE=0ne00111111 (switches: 1 or 0)
+  3. the configuration        { "idScope": "0ne00111111" }
+The configuration (--config) is a JSON object that may have each of the options above but config, under
+its name in camel case: texts, seconds as numbers, switches as true or false. Relative paths in it
+start at its own folder. An unknown key is an error, and so is an environment variable DPS_... that is
+nearly one of these. - as a FILE is standard input, for one of them.
+
+Example of a configuration:
+  {
+    "idScope": "0ne00111111",
+    "registrationId": "sensor-17",
+    "symmetricKeyFile": "sensor-17.key",
+    "timeout": 600
+  }
+
+Standard output gets one JSON document once the device is provisioned, and nothing in any other case.
+No secret is in it. Its members, those without a value left out:
+  status                  "provisioned"
+  idScope, registrationId
+  attestation             "symmetricKey" or "x509"
+  transport               { "dps", "hub" }
+  assignedHub, deviceId   the hub that the device belongs to, and its name there
+  source                  "registered"
+  substatus, enrollmentGroupId, createdDateTimeUtc, lastUpdatedDateTimeUtc, etag, connectionProfile
+                          as the service said them
+  payload                 what a custom allocation webhook returned
+  issuedCertificateChain  Base64 DER, leaf first
+  twin                    { "desired": { "version", "properties" }, "reported": { ... } }
+  connectionFile          the file of --write-connection
+
+Progress and errors go to standard error. With --json-log each is one JSON object on a line: a step
+by its "type", an error as { "type": "error", "code", "message", "retryable", "exitStatus", ... }.
+
+SIGINT and SIGTERM end the work in order, a second one at once. A required option that is missing ends
+in 64, or in 78 where there is a configuration; a wrong value in 64 when it is a flag's, else in 78.`;
+
+export const PROVISION_SPEC: CommandSpec = {
+  command: 'provision',
+  summary: 'takes the device from its ID scope and identity to its hub and initial twin.',
+  secrets: SECRETS,
+  options: [
+    {
+      name: 'config',
+      kind: 'input',
+      placeholder: 'FILE',
+      help: 'JSON file with options, see below.',
+    },
+    {
+      name: 'id-scope',
+      kind: 'text',
+      placeholder: 'SCOPE',
+      help: 'ID scope of the DPS instance, e.g. 0ne00111111. Required.',
+      problem: idScopeProblem,
+    },
+    {
+      name: 'registration-id',
+      kind: 'text',
+      placeholder: 'ID',
+      help: 'Name of this device in its enrollment. Required with a symmetric key; a certificate says it in its common name, and is checked against this one.',
+      problem: registrationIdProblem,
+    },
+    {
+      name: 'attestation',
+      kind: ['symmetric-key', 'x509'],
+      help: 'How the device proves who it is. Default: what the keys and certificates given are for.',
+    },
+    ...SECRETS.slice(0, 4).map(secretFileOption),
+    {
+      name: 'cert-file',
+      kind: 'path',
+      placeholder: 'FILE',
+      help: "The device's certificate, PEM; intermediates may follow in the same file.",
+    },
+    { name: 'chain-file', kind: 'path', placeholder: 'FILE', help: 'Intermediate certificates, PEM.' },
+    ...SECRETS.slice(4).map(secretFileOption),
+    {
+      name: 'endpoint',
+      kind: 'text',
+      placeholder: 'public|china|usGovernment|HOST[:PORT]',
+      help: 'Where DPS is. Default: public.',
+      problem: (text) => hostNameProblem(resolveDpsEndpoint(text)),
+    },
+    { name: 'transport', kind: ['mqtt', 'https'], help: 'How to talk to DPS. Default: mqtt.' },
+    { name: 'hub-transport', kind: ['mqtt'], help: 'How to talk to the hub. Default: mqtt.' },
+    {
+      name: 'ca-file',
+      kind: 'input',
+      placeholder: 'FILE',
+      help: "PEM certificates of the authorities to trust instead of Node's own.",
+    },
+    {
+      name: 'payload-file',
+      kind: 'input',
+      placeholder: 'FILE',
+      help: 'JSON to send to a custom allocation webhook.',
+    },
+    {
+      name: 'model-id',
+      kind: 'text',
+      placeholder: 'DTMI',
+      help: 'Plug and Play model id to announce to the hub, e.g. dtmi:com:example:Thermostat;1.',
+    },
+    { name: 'timeout', kind: 'seconds', placeholder: 'SECONDS', help: 'Bound on the whole of it. Default: 300.' },
+    {
+      name: 'connect-timeout',
+      kind: 'seconds',
+      placeholder: 'SECONDS',
+      help: 'Bound on one connection attempt. Default: 60.',
+    },
+    { name: 'request-timeout', kind: 'seconds', placeholder: 'SECONDS', help: 'Bound on one request. Default: 30.' },
+    {
+      name: 'write-connection',
+      kind: 'path',
+      placeholder: 'FILE',
+      help: 'Write the hub connection string into this file, mode 0600, all or nothing. It contains the device key; for a certificate it ends in x509=true. Replaces a regular file only.',
+    },
+    { name: 'json-log', kind: 'switch', help: 'Progress and errors as one JSON object per line.' },
+    { name: 'quiet', kind: 'switch', help: 'No progress; errors only.' },
+  ],
+  advice: {
+    'key-file':
+      'Give --symmetric-key-file (the key of this device in DPS) or --cert-key-file (the private key of --cert-file).',
+    cert: 'Give --cert-file.',
+    certificate: 'Give --cert-file.',
+    ca: 'Give --ca-file.',
+    'device-id': 'DPS decides on the device id; the name of the enrollment goes into --registration-id.',
+    host: 'Give --endpoint.',
+  },
+  notes: NOTES,
+};

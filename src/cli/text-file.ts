@@ -1,0 +1,119 @@
+import { open } from 'node:fs/promises';
+import { decodeUtf8 } from '../core/bytes.js';
+import type { JsonObject, JsonValue } from '../core/twin.js';
+import { ConfigurationError } from '../errors.js';
+import type { CliIo } from './io.js';
+
+/** Far above any configuration, payload or bundle of certificates; far below what hurts. */
+const MAX_INPUT_BYTES = 1_048_576;
+
+/** An input of a command: a file, or standard input. */
+export interface InputSource {
+  /** `-` for standard input. */
+  readonly path: string;
+  /** The option that named it, for messages. */
+  readonly option: string;
+}
+
+/**
+ * Reads UTF-8 text of at most 1 MiB, without byte order mark.
+ *
+ * @throws {ConfigurationError} `ERR_DPS_CONFIG_FILE` when it cannot be read, is too long, or is not text.
+ * @throws {CancelledError} when the signal aborts while standard input is read.
+ */
+export async function readTextInput(source: InputSource, io: CliIo, signal: AbortSignal): Promise<string> {
+  const bytes = source.path === '-' ? await readStandardInput(source, io, signal) : await readFileStart(source);
+  if (bytes.length > MAX_INPUT_BYTES)
+    throw fileError(source, `is longer than ${MAX_INPUT_BYTES} bytes. Is it the right file?`);
+  const text = decodeUtf8(bytes);
+  if (text === undefined) throw fileError(source, 'is not UTF-8 text. Is it the right file?');
+  return text.replace(/^\uFEFF/, '');
+}
+
+/**
+ * Reads a JSON document.
+ *
+ * @throws {ConfigurationError} as `readTextInput` does, and when it is not JSON.
+ */
+export async function readJsonInput(source: InputSource, io: CliIo, signal: AbortSignal): Promise<JsonValue> {
+  const text = await readTextInput(source, io, signal);
+  try {
+    return JSON.parse(text) as JsonValue;
+  } catch (error) {
+    // The parser's own message quotes the text, which may be a key file given by mistake: only the place is taken.
+    const place = / at position (\d+)/.exec(error instanceof Error ? error.message : '')?.[1];
+    throw fileError(source, `is not JSON${place === undefined ? '' : describePlace(text, Number(place))}.`);
+  }
+}
+
+/**
+ * Reads a JSON document that is an object.
+ *
+ * @throws {ConfigurationError} as `readJsonInput` does, and when it is anything else.
+ */
+export async function readJsonObjectInput(source: InputSource, io: CliIo, signal: AbortSignal): Promise<JsonObject> {
+  const value = await readJsonInput(source, io, signal);
+  if (typeof value === 'object' && value !== null && !Array.isArray(value)) return value as JsonObject;
+  throw fileError(source, 'must hold a JSON object.');
+}
+
+async function readStandardInput(source: InputSource, io: CliIo, signal: AbortSignal): Promise<Uint8Array> {
+  if (io.stdin.isTerminal) {
+    throw fileError(source, 'is a terminal. Pipe or redirect the content in.');
+  }
+  const bytes = await io.stdin.read(MAX_INPUT_BYTES, signal);
+  if (bytes.length === 0) throw fileError(source, 'is empty.');
+  return bytes;
+}
+
+async function readFileStart(source: InputSource): Promise<Uint8Array> {
+  try {
+    const file = await open(source.path, 'r');
+    try {
+      const bytes = new Uint8Array(MAX_INPUT_BYTES + 1);
+      let end = 0;
+      while (end < bytes.length) {
+        const { bytesRead } = await file.read(bytes, end, bytes.length - end, null);
+        if (bytesRead === 0) break;
+        end += bytesRead;
+      }
+      return bytes.subarray(0, end);
+    } finally {
+      await file.close();
+    }
+  } catch (error) {
+    throw fileError(source, explainFileError(error), error);
+  }
+}
+
+/** What a failed file operation means, to follow the file's name. */
+export function explainFileError(error: unknown): string {
+  const code = (error as NodeJS.ErrnoException | null)?.code;
+  switch (code) {
+    case 'ENOENT':
+    case 'ENOTDIR':
+      return 'does not exist. Check the path.';
+    case 'EACCES':
+    case 'EPERM':
+      return 'is not accessible for the user of this process. Check owner and mode, also of the folders above.';
+    case 'EISDIR':
+      return 'is a folder. Give the path of a file.';
+    default:
+      return `is not accessible (${code ?? 'unknown reason'}).`;
+  }
+}
+
+function fileError({ path, option }: InputSource, problem: string, cause?: unknown): ConfigurationError {
+  const name = path === '-' ? 'standard input' : path;
+  return new ConfigurationError({
+    code: 'ERR_DPS_CONFIG_FILE',
+    message: `${option}: ${name} ${problem}`,
+    option,
+    cause,
+  });
+}
+
+function describePlace(text: string, position: number): string {
+  const before = text.slice(0, position).split('\n');
+  return `; see line ${before.length}, column ${(before.at(-1)?.length ?? 0) + 1}`;
+}

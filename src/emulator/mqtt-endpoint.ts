@@ -1,0 +1,48 @@
+import { createServer, type TlsOptions } from 'node:tls';
+import type { EmulatorContext } from './context.js';
+import { type DpsConnections, openDpsSession } from './dps-mqtt.js';
+import { openHubSession } from './hub-mqtt.js';
+import { type Listening, listen } from './listener.js';
+import { MqttConnection } from './mqtt-connection.js';
+import { parseUserName } from './mqtt-names.js';
+
+/** Where an MQTT listener listens. */
+export interface MqttEndpointOptions {
+  readonly tls: TlsOptions;
+  readonly host: string | undefined;
+  readonly port: number;
+  /** The configuration's name for the port. */
+  readonly option: string;
+}
+
+/**
+ * Opens MQTT listeners that share one set of DPS connections. Every listener takes both services' user names: the CONNECT
+ * says who is meant.
+ */
+export class MqttEndpoint {
+  readonly #context: EmulatorContext;
+  readonly #dpsConnections: DpsConnections = new Map();
+
+  constructor(context: EmulatorContext) {
+    this.#context = context;
+  }
+
+  /** @throws {ConfigurationError} when the port cannot be had. */
+  listen(options: MqttEndpointOptions): Promise<Listening> {
+    const server = createServer(options.tls);
+    server.on('secureConnection', (socket) => {
+      new MqttConnection(this.#context, socket, (connection, packet) => {
+        const name = parseUserName(packet.username ?? '');
+        if (name === undefined) connection.refuse(4, 'the user name is neither of DPS nor of a hub');
+        else if (name.kind === 'dps') openDpsSession(connection, this.#context, packet, name, this.#dpsConnections);
+        else openHubSession(connection, this.#context, packet, name);
+      });
+    });
+    server.on('tlsClientError', (error) => {
+      const connection = this.#context.nextConnection();
+      const detail = `TLS handshake: ${error.message}`;
+      this.#context.note({ service: 'none', protocol: 'mqtt', event: 'violation', connection, detail });
+    });
+    return listen(server, options.host, options.port, options.option);
+  }
+}

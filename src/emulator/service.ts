@@ -1,0 +1,345 @@
+/**
+ * The provisioning service of one ID scope, without any transport: who may register, where a device goes, what is
+ * remembered. Time, chance and the linked hubs are handed in; nothing here waits.
+ */
+import { registrationIdProblem } from '../core/identifiers.js';
+import { chooseHub } from './allocation.js';
+import type { AllocationPolicy, EnrollmentEntry } from './enrollment.js';
+import type { EnrollmentStore } from './enrollment-store.js';
+import { isJsonObject, type JsonObject, type JsonValue, parseJson } from './json.js';
+import type { HubIdentity, LinkedHub } from './linked-hub.js';
+import {
+  type DeviceRegistrationState,
+  describeForDevice,
+  describeRecord,
+  type RegistrationRecord,
+  type RegistrationSubstatus,
+} from './registration-record.js';
+import { refuse, type ServiceReply } from './service-reply.js';
+import { type PresentedCredential, type Verdict, verifyCredential } from './verify.js';
+import { makeEtag, makeOperationId, type World } from './world.js';
+
+/** The largest body the service takes. */
+export const MAX_BODY_BYTES: number = 96 * 1024;
+
+/** How long a registration whose result nobody fetched counts as running. */
+const RUNNING_MS = 10_000;
+
+/** Operations that can still be asked for. */
+const MAX_OPERATIONS = 10_000;
+
+/** Who calls, and how it was proved. */
+export interface Caller {
+  /** As received. */
+  readonly registrationId: string;
+  readonly apiVersion: string;
+  readonly credential: PresentedCredential;
+}
+
+/** Departures from the ordinary course of one operation. */
+export interface OperationScript {
+  /** Polls that are answered with `assigning` before anything happens. */
+  readonly delayPolls?: number;
+  /** The register reply already is the result. */
+  readonly isImmediate?: boolean;
+  readonly outcome?: {
+    readonly status: 'failed' | 'disabled';
+    readonly errorCode?: number;
+    readonly errorMessage?: string;
+  };
+  /** What a custom allocation webhook would have returned. */
+  readonly payload?: JsonObject;
+}
+
+export interface ScopeOptions {
+  readonly idScope: string;
+  readonly world: World;
+  readonly defaultPolicy: AllocationPolicy;
+  readonly hubs: readonly LinkedHub[];
+  readonly enrollments: EnrollmentStore;
+  /** What is announced with every 202; the real service says 3. */
+  readonly retryAfterSeconds: number;
+  /** Refuse a registration while another one of the same device runs (409203). */
+  readonly refuseConcurrent: boolean;
+  onChange(): void;
+}
+
+interface Operation {
+  readonly id: string;
+  readonly registrationId: string;
+  readonly apiVersion: string;
+  readonly entry: EnrollmentEntry;
+  readonly identity: Pick<HubIdentity, 'authentication'>;
+  readonly script: OperationScript;
+  readonly startedMs: number;
+  pollsLeft: number;
+  isCollected: boolean;
+  result: RegistrationRecord | undefined;
+}
+
+export class ProvisioningScope {
+  readonly idScope: string;
+  readonly #options: ScopeOptions;
+  readonly #records = new Map<string, RegistrationRecord>();
+  readonly #operations = new Map<string, Operation>();
+  readonly #latest = new Map<string, Operation>();
+  readonly #payloads = new Map<string, JsonValue>();
+
+  constructor(options: ScopeOptions) {
+    this.idScope = options.idScope;
+    this.#options = options;
+  }
+
+  /** Starts an operation: 202 `assigning`, or 200 with the result where the script says so. */
+  register(caller: Caller, body: Uint8Array, script: OperationScript = {}): ServiceReply {
+    const verdict = this.#admit(caller);
+    if ('status' in verdict) return verdict;
+    const request = this.#readBody(caller, body);
+    if ('status' in request) return request;
+    if (this.#options.refuseConcurrent && this.#isRunning(caller.registrationId)) {
+      return refuse(this.#options.world, 409203, 'Precondition failed.', 'another registration of this device runs');
+    }
+    if (request.payload !== undefined) this.#payloads.set(keyOf(caller.registrationId), request.payload);
+    const operation = this.#start(caller, verdict, script);
+    if (operation.pollsLeft === 0) this.#complete(operation);
+    if (script.isImmediate) return this.#resultOf(operation, caller);
+    return this.#assigning({ operationId: operation.id, status: 'assigning' });
+  }
+
+  /** 202 while the operation runs, 200 with the result afterwards; polls may come earlier than asked for. */
+  operationStatus(caller: Caller, operationId: string): ServiceReply {
+    const verdict = this.#admit(caller);
+    if ('status' in verdict) return verdict;
+    const operation = this.#operations.get(operationId);
+    if (operation === undefined || keyOf(operation.registrationId) !== keyOf(caller.registrationId)) {
+      return refuse(this.#options.world, 404201, 'Operation not found.', 'no such operation of this device');
+    }
+    if (operation.result === undefined && operation.pollsLeft === 0) this.#complete(operation);
+    if (operation.result !== undefined) return this.#resultOf(operation, caller);
+    operation.pollsLeft -= 1;
+    return this.#assigning({
+      operationId,
+      status: 'assigning',
+      registrationState: { registrationId: operation.registrationId, status: 'assigning' },
+    });
+  }
+
+  /** What is known of the device now, without an operation around it. */
+  lookup(caller: Caller, body: Uint8Array): ServiceReply {
+    const verdict = this.#admit(caller);
+    if ('status' in verdict) return verdict;
+    const request = this.#readBody(caller, body);
+    if ('status' in request) return request;
+    const record = this.#records.get(keyOf(caller.registrationId));
+    if (record === undefined) {
+      return refuse(this.#options.world, 404201, 'Registration not found.', 'this device has not registered yet');
+    }
+    return { status: 200, body: describeForDevice(record, caller.apiVersion, this.#hostNameOf) };
+  }
+
+  registrations(): readonly DeviceRegistrationState[] {
+    return [...this.#records.values()].map((record) => describeRecord(record, this.#hostNameOf));
+  }
+
+  registration(registrationId: string): DeviceRegistrationState | undefined {
+    const record = this.#records.get(keyOf(registrationId));
+    return record && describeRecord(record, this.#hostNameOf);
+  }
+
+  /** The `payload` that came with the device's last registration. */
+  receivedPayload(registrationId: string): JsonValue | undefined {
+    return this.#payloads.get(keyOf(registrationId));
+  }
+
+  /** Forgets the device; its hub identity stays. Whether there was a record. */
+  removeRegistration(registrationId: string): boolean {
+    const removed = this.#records.delete(keyOf(registrationId));
+    if (removed) this.#options.onChange();
+    return removed;
+  }
+
+  /** Forgets every device that came in through this entry. */
+  removeRegistrationsOf(kind: EnrollmentEntry['kind'], id: string): void {
+    for (const [key, record] of this.#records) {
+      if (record.entryKey === entryKey({ kind, id })) this.#records.delete(key);
+    }
+    this.#options.onChange();
+  }
+
+  /** All records, to be stored. */
+  snapshot(): readonly RegistrationRecord[] {
+    return [...this.#records.values()];
+  }
+
+  restore(records: readonly RegistrationRecord[]): void {
+    for (const record of records) this.#records.set(keyOf(record.registrationId), record);
+  }
+
+  readonly #hostNameOf = (hubName: string): string => this.#hubNamed(hubName)?.hostName ?? hubName;
+
+  #hubNamed(name: string): LinkedHub | undefined {
+    return this.#options.hubs.find((hub) => hub.name === name);
+  }
+
+  #admit(caller: Caller): Extract<Verdict, { entry: unknown }> | ServiceReply {
+    const { world, enrollments } = this.#options;
+    if (!/^\d{4}-\d{2}-\d{2}(-preview)?$/.test(caller.apiVersion)) {
+      return refuse(world, 400004, 'Invalid api-version.', 'the api-version is not YYYY-MM-DD[-preview]');
+    }
+    const problem = registrationIdProblem(caller.registrationId);
+    if (problem !== undefined) return refuse(world, 400004, 'Invalid RegistrationId', problem);
+    const verdict = verifyCredential({
+      idScope: this.idScope,
+      registrationId: caller.registrationId,
+      credential: caller.credential,
+      atMs: world.wallMs(),
+      individual: enrollments.individual(caller.registrationId),
+      groups: enrollments.groups(),
+    });
+    return 'entry' in verdict ? verdict : refuse(world, 401002, verdict.message, verdict.reason);
+  }
+
+  #readBody(caller: Caller, body: Uint8Array): { readonly payload?: JsonValue } | ServiceReply {
+    const { world } = this.#options;
+    if (body.length > MAX_BODY_BYTES) return refuse(world, 400004, 'Message too large.', `${body.length} bytes`);
+    if (body.length === 0) return {};
+    const parsed = parseJson(body);
+    if (!isJsonObject(parsed)) return refuse(world, 400004, 'Invalid request body.', 'the body is no JSON object');
+    const { registrationId, payload, csr } = parsed;
+    const isOther = typeof registrationId !== 'string' || keyOf(registrationId) !== keyOf(caller.registrationId);
+    if (registrationId !== undefined && registrationId !== null && isOther) {
+      return refuse(world, 400004, 'Invalid RegistrationId', 'the body names another device than the connection');
+    }
+    // No enrollment here can have a credential policy, without which the service issues nothing.
+    if (csr !== undefined && csr !== null && caller.apiVersion >= '2025-07-01') {
+      return refuse(world, 400004, 'Certificate issuance is not enabled.', 'a CSR came, the enrollment has no policy');
+    }
+    return payload === undefined || payload === null ? {} : { payload };
+  }
+
+  #isRunning(registrationId: string): boolean {
+    const latest = this.#latest.get(keyOf(registrationId));
+    return latest !== undefined && !latest.isCollected && this.#options.world.wallMs() - latest.startedMs < RUNNING_MS;
+  }
+
+  #start(caller: Caller, verdict: Extract<Verdict, { entry: unknown }>, script: OperationScript): Operation {
+    const { world } = this.#options;
+    const operation: Operation = {
+      id: makeOperationId(world),
+      registrationId: verdict.entry.kind === 'individual' ? verdict.entry.id : caller.registrationId,
+      apiVersion: caller.apiVersion,
+      entry: verdict.entry,
+      identity: { authentication: verdict.authentication },
+      script,
+      startedMs: world.wallMs(),
+      pollsLeft: script.isImmediate ? 0 : (script.delayPolls ?? 0),
+      isCollected: false,
+      result: undefined,
+    };
+    this.#operations.set(operation.id, operation);
+    this.#latest.set(keyOf(operation.registrationId), operation);
+    const [oldest] = this.#operations.keys();
+    if (oldest !== undefined && this.#operations.size > MAX_OPERATIONS) this.#operations.delete(oldest);
+    return operation;
+  }
+
+  #assigning(body: JsonObject): ServiceReply {
+    return { status: 202, body, retryAfterSeconds: this.#options.retryAfterSeconds };
+  }
+
+  #resultOf(operation: Operation, caller: Caller): ServiceReply {
+    const record = operation.result;
+    if (record === undefined) throw new Error('An operation without result was asked for it.');
+    operation.isCollected = true;
+    const registrationState = describeForDevice(record, caller.apiVersion, this.#hostNameOf);
+    return { status: 200, body: { operationId: operation.id, status: record.status, registrationState } };
+  }
+
+  #complete(operation: Operation): void {
+    const { world } = this.#options;
+    const key = keyOf(operation.registrationId);
+    const previous = this.#records.get(key);
+    const record: RegistrationRecord = {
+      registrationId: operation.registrationId,
+      createdMs: previous?.createdMs ?? world.wallMs(),
+      lastUpdatedMs: world.wallMs(),
+      etag: makeEtag(world),
+      attestation: operation.entry.attestation.type,
+      ...(operation.entry.kind === 'group' && { enrollmentGroupId: operation.entry.id }),
+      entryKey: entryKey(operation.entry),
+      ...this.#decide(operation, previous?.assignment),
+    };
+    operation.result = record;
+    this.#records.set(key, record);
+    this.#options.onChange();
+  }
+
+  #decide(
+    operation: Operation,
+    previous: Assignment | undefined,
+  ): Pick<RegistrationRecord, 'status'> & Partial<RegistrationRecord> {
+    const kept = previous && { assignment: previous };
+    const { outcome, payload } = operation.script;
+    if (!operation.entry.isEnabled || outcome?.status === 'disabled') {
+      return {
+        status: 'disabled',
+        ...kept,
+        ...(outcome?.errorMessage && { error: { message: outcome.errorMessage } }),
+      };
+    }
+    if (outcome?.status === 'failed') {
+      const message = outcome.errorMessage ?? 'Custom allocation failed with status code: 400';
+      return { status: 'failed', ...kept, error: { code: outcome.errorCode ?? 400207, message } };
+    }
+    const hub = this.#chooseHub(operation, previous);
+    if (hub === undefined) {
+      return { status: 'failed', ...kept, error: { code: 400208, message: 'No IoT hub is available for allocation.' } };
+    }
+    return { status: 'assigned', assignment: this.#settle(operation, previous, hub), ...(payload && { payload }) };
+  }
+
+  #chooseHub(operation: Operation, previous: Assignment | undefined): LinkedHub | undefined {
+    const { entry } = operation;
+    const sticksToHub =
+      entry.reprovision === undefined ? operation.apiVersion <= '2018-04-01' : !entry.reprovision.updateHubAssignment;
+    const current = previous && this.#hubNamed(previous.hubName);
+    if (sticksToHub && current !== undefined) return current;
+    const candidates = this.#options.hubs.filter((hub) =>
+      entry.hubs.length > 0 ? entry.hubs.includes(hub.name) : hub.takesAllocations,
+    );
+    return chooseHub(entry.allocationPolicy ?? this.#options.defaultPolicy, candidates, operation.registrationId);
+  }
+
+  /** Makes the hub know the device, moving its data from the hub before where the policy says so. */
+  #settle(operation: Operation, previous: Assignment | undefined, hub: LinkedHub): Assignment {
+    const { entry } = operation;
+    // The device id of a record stays, whatever the enrollment says by now, until the record is deleted.
+    const deviceId = previous?.deviceId ?? entry.deviceId ?? operation.registrationId;
+    const identity: HubIdentity = { deviceId, isEdge: entry.isEdge, ...operation.identity };
+    const initial = { tags: entry.initialTwin.tags, desired: entry.initialTwin.desired, reported: {} };
+    const done = (substatus: RegistrationSubstatus): Assignment => ({ hubName: hub.name, deviceId, substatus });
+    if (previous === undefined) {
+      hub.putDevice(identity, initial, { overwrite: true });
+      return done('initialAssignment');
+    }
+    if (previous.hubName === hub.name) {
+      hub.putDevice(identity, initial, { overwrite: false });
+      return done('reprovisionedToInitialAssignment');
+    }
+    const former = this.#hubNamed(previous.hubName);
+    const migrates = entry.reprovision?.migrateDeviceData ?? true;
+    hub.putDevice(identity, (migrates ? former?.contentOf(deviceId) : undefined) ?? initial, { overwrite: true });
+    former?.removeDevice(deviceId);
+    return done(migrates ? 'deviceDataMigrated' : 'deviceDataReset');
+  }
+}
+
+type Assignment = NonNullable<RegistrationRecord['assignment']>;
+
+function keyOf(registrationId: string): string {
+  return registrationId.toLowerCase();
+}
+
+function entryKey(entry: Pick<EnrollmentEntry, 'kind' | 'id'>): string {
+  return `${entry.kind}:${entry.id.toLowerCase()}`;
+}

@@ -1,0 +1,162 @@
+/**
+ * What happened, for tests and logs: who connected, what was asked and answered. Never a password, token, key or body.
+ */
+
+export type TraceEvent =
+  | 'connect'
+  | 'connack'
+  | 'subscribe'
+  | 'unsubscribe'
+  | 'register'
+  | 'status'
+  | 'lookup'
+  | 'reply'
+  | 'twinGet'
+  | 'twinPatch'
+  | 'twinAnswer'
+  | 'desiredPush'
+  | 'telemetry'
+  | 'cloudToDevice'
+  | 'cloudToDeviceDone'
+  | 'method'
+  | 'methodAnswer'
+  | 'ping'
+  | 'disconnect'
+  | 'close'
+  /** A fault switch was applied. */
+  | 'fault'
+  /** Something was turned down; `detail` has the real cause, which the device is not told. */
+  | 'refused'
+  /** A protocol violation or a handshake that failed. */
+  | 'violation';
+
+export interface TraceEntry {
+  /** Counts up from 1. */
+  readonly sequence: number;
+  readonly wallMs: number;
+  /** Which service was spoken to; `none` before that is known. */
+  readonly service: 'dps' | 'hub' | 'none';
+  readonly protocol: 'mqtt' | 'https';
+  readonly event: TraceEvent;
+  /** Number of the connection, counting up from 1. */
+  readonly connection: number;
+  readonly idScope?: string;
+  readonly hub?: string;
+  /** Registration id or device id. */
+  readonly device?: string;
+  /** HTTP-like status, CONNACK code, or method status. */
+  readonly status?: number;
+  readonly topic?: string;
+  readonly detail?: string;
+}
+
+/** An entry before it is numbered and dated. */
+export type TraceNote = Omit<TraceEntry, 'sequence' | 'wallMs'>;
+
+/** Members that an entry must have, all of them. */
+export type TraceMatch = Partial<
+  Pick<TraceEntry, 'service' | 'protocol' | 'event' | 'idScope' | 'hub' | 'device' | 'status'>
+>;
+
+export interface TraceControls {
+  /** The latest entries, oldest first; a bounded number of them. */
+  entries(match?: TraceMatch): readonly TraceEntry[];
+  /** How many entries matched since the start, or since `clear()`; also those that are no longer kept. */
+  count(match?: TraceMatch): number;
+  /**
+   * The first matching entry after `afterSequence` (default 0: what happened already counts), now or later.
+   * Rejects when the emulator closes first.
+   */
+  waitFor(match: TraceMatch, afterSequence?: number): Promise<TraceEntry>;
+  clear(): void;
+}
+
+const KEPT_ENTRIES = 5000;
+
+interface Waiter {
+  readonly match: TraceMatch;
+  readonly resolve: (entry: TraceEntry) => void;
+  readonly reject: (error: Error) => void;
+}
+
+export class Trace implements TraceControls {
+  readonly #wallMs: () => number;
+  readonly #listener: (entry: TraceEntry) => void;
+  #entries: TraceEntry[] = [];
+  #sequence = 0;
+  #dropped = new Map<string, { readonly entry: TraceMatch; count: number }>();
+  #waiters: Waiter[] = [];
+  #isClosed = false;
+
+  constructor(wallMs: () => number, listener: (entry: TraceEntry) => void) {
+    this.#wallMs = wallMs;
+    this.#listener = listener;
+  }
+
+  add(note: TraceNote): void {
+    this.#sequence += 1;
+    const entry: TraceEntry = { sequence: this.#sequence, wallMs: this.#wallMs(), ...note };
+    this.#entries.push(entry);
+    if (this.#entries.length > KEPT_ENTRIES * 2) this.#forgetOldest();
+    this.#listener(entry);
+    const served = this.#waiters.filter((waiter) => matches(entry, waiter.match));
+    this.#waiters = this.#waiters.filter((waiter) => !served.includes(waiter));
+    for (const waiter of served) waiter.resolve(entry);
+  }
+
+  entries(match: TraceMatch = {}): readonly TraceEntry[] {
+    return this.#entries.filter((entry) => matches(entry, match));
+  }
+
+  count(match: TraceMatch = {}): number {
+    const dropped = [...this.#dropped.values()].filter((group) => matches(group.entry, match));
+    return this.entries(match).length + dropped.reduce((sum, group) => sum + group.count, 0);
+  }
+
+  waitFor(match: TraceMatch, afterSequence = 0): Promise<TraceEntry> {
+    const found = this.#entries.find((entry) => entry.sequence > afterSequence && matches(entry, match));
+    if (found !== undefined) return Promise.resolve(found);
+    if (this.#isClosed) return Promise.reject(closedError(match));
+    const promise = new Promise<TraceEntry>((resolve, reject) => {
+      this.#waiters.push({ match, resolve, reject });
+    });
+    // Somebody who stopped waiting must not be killed by the close.
+    promise.catch(() => {});
+    return promise;
+  }
+
+  clear(): void {
+    this.#entries = [];
+    this.#dropped.clear();
+  }
+
+  close(): void {
+    this.#isClosed = true;
+    for (const waiter of this.#waiters) waiter.reject(closedError(waiter.match));
+    this.#waiters = [];
+  }
+
+  /** Keeps only the count of the oldest entries, by what can be asked for. */
+  #forgetOldest(): void {
+    const forgotten = this.#entries.splice(0, KEPT_ENTRIES);
+    for (const { service, protocol, event, idScope, hub, device, status } of forgotten) {
+      const entry = JSON.parse(
+        JSON.stringify({ service, protocol, event, idScope, hub, device, status }),
+      ) as TraceMatch;
+      const key = JSON.stringify(entry);
+      const group = this.#dropped.get(key) ?? { entry, count: 0 };
+      group.count += 1;
+      this.#dropped.set(key, group);
+    }
+  }
+}
+
+function matches(entry: TraceMatch, match: TraceMatch): boolean {
+  return (Object.keys(match) as (keyof TraceMatch)[]).every(
+    (key) => match[key] === undefined || entry[key] === match[key],
+  );
+}
+
+function closedError(match: TraceMatch): Error {
+  return new Error(`The emulator closed before this happened: ${JSON.stringify(match)}`);
+}

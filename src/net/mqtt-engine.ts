@@ -1,0 +1,385 @@
+import type { Duplex } from 'node:stream';
+import type { CancelSignal } from '../core/cancel-signal.js';
+import type { Clock } from '../core/clock.js';
+import { ProtocolError, TransportError } from '../errors.js';
+import { abortable } from './abortable.js';
+import {
+  connectionLost,
+  connectTimedOut,
+  type FailurePoint,
+  sessionClosed,
+  transportErrorFrom,
+} from './connection-errors.js';
+import { createMqttJsClient, type MqttJsClient } from './mqtt-js.js';
+
+/** An MQTT 3.1.1 connection that has been accepted (CONNACK 0). Never reconnects, never retries. */
+export interface MqttConnection {
+  readonly sessionPresent: boolean;
+  /** `host:port` of the broker, for errors. */
+  readonly peer: string;
+  /** Settles once when the connection is gone: `undefined` after `close()`, else a TransportError. */
+  readonly closed: Promise<Error | undefined>;
+  /** Sends ONE SUBSCRIBE with all filters; settles at SUBACK; a refused filter (0x80) is a ProtocolError. */
+  subscribe(filters: readonly MqttSubscription[], signal: CancelSignal): Promise<void>;
+  /** Hands the packet to the socket at once; settles at PUBACK for QoS 1, when written for QoS 0. */
+  publish(message: MqttPublish, signal: CancelSignal): Promise<void>;
+  /** DISCONNECT, then closes. Never fails; safe to call twice. */
+  close(): Promise<void>;
+}
+
+export interface MqttSubscription {
+  readonly topicFilter: string;
+  readonly qos: 0 | 1;
+}
+
+export interface MqttPublish {
+  readonly topic: string;
+  readonly payload: Uint8Array;
+  readonly qos: 0 | 1;
+}
+
+/** A message as it arrived. `acknowledge` is absent for QoS 0; PUBACK is sent only when it is called. */
+export interface MqttDelivery {
+  readonly topic: string;
+  readonly payload: Uint8Array;
+  readonly acknowledge?: () => void;
+}
+
+export interface MqttOpenOptions {
+  /** Connected to the broker; from now on it belongs to the MQTT connection, also when `openMqtt` fails. */
+  readonly socket: Duplex;
+  /** `host:port` of the broker, for errors. */
+  readonly peer: string;
+  readonly clientId: string;
+  readonly username: string;
+  readonly password?: string | undefined;
+  /** Clean session. With `false`, messages of the old session may arrive before `openMqtt` settles. */
+  readonly clean: boolean;
+  /** 0 turns pings off. A silent broker is given up after one and a half times this. */
+  readonly keepaliveSeconds: number;
+  /** Default 30,000. */
+  readonly connackTimeoutMs?: number | undefined;
+  readonly clock: Clock;
+  /** Called for each PUBLISH in order of arrival. If it throws, the connection ends with what it threw. */
+  readonly onMessage: (delivery: MqttDelivery) => void;
+  /** What a refusing CONNACK may mean with this service, and what to do: whole sentences for the error's message. */
+  readonly describeRefusal?: ((returnCode: number) => string | undefined) | undefined;
+}
+
+export const DEFAULT_CONNACK_TIMEOUT_MS = 30_000;
+
+/**
+ * Sends CONNECT over `socket` and waits to be accepted.
+ *
+ * @throws {TransportError} `ERR_DPS_CONNACK_UNAVAILABLE` (code 3), `ERR_DPS_CONNACK_UNAUTHORIZED` (2, 4, 5),
+ *   `ERR_DPS_CONNACK_PROTOCOL` (any other), `ERR_DPS_CONNECT_TIMEOUT`, `ERR_DPS_CONNECTION_LOST`,
+ *   `ERR_DPS_TLS_CLIENT_REFUSED`.
+ * @throws {ProtocolError} `ERR_DPS_PROTOCOL_MQTT` when the peer does not speak MQTT.
+ * @see MQTT 3.1.1, sections 3.1 and 3.2
+ */
+export function openMqtt(options: MqttOpenOptions, signal: CancelSignal): Promise<MqttConnection> {
+  const { socket } = options;
+  if (signal.aborted) socket.destroy();
+  return abortable<MqttConnection>(signal, (resolve, reject) => {
+    let isHandedOver = false;
+    const accept = (): void => {
+      isHandedOver = true;
+      resolve(connection);
+    };
+    const connection = new MqttJsConnection(options, accept, reject);
+    const timeoutMs = options.connackTimeoutMs ?? DEFAULT_CONNACK_TIMEOUT_MS;
+    const stopTimer = options.clock.after(timeoutMs, () => connection.giveUp(timeoutMs));
+    return () => {
+      stopTimer();
+      if (!isHandedOver) socket.destroy();
+    };
+  });
+}
+
+interface MqttJsPacket {
+  readonly cmd?: string;
+  readonly messageId?: number | undefined;
+  readonly qos?: number;
+  readonly returnCode?: number;
+  readonly granted?: unknown;
+}
+
+/** How long `close()` waits for DISCONNECT to leave before it cuts the connection. */
+const CLOSE_GRACE_MS = 1000;
+
+/** MQTT 3.1.1, section 3.14: DISCONNECT. */
+const DISCONNECT: Uint8Array = Uint8Array.of(0xe0, 0x00);
+
+/** What a 3.1.1 server may send to a client that asks for QoS 1 at most. */
+const SERVER_PACKETS: ReadonlySet<string> = new Set(['connack', 'publish', 'puback', 'suback', 'unsuback', 'pingresp']);
+
+/** See `#deliver`. */
+const PUBACK_IS_OURS: Error = new Error('The PUBACK is sent when the message is acknowledged.');
+
+/**
+ * MQTT.js for framing, packet identifiers and pings. Everything else is decided here: when the connection ends, with
+ * what error, and when a message is acknowledged.
+ */
+class MqttJsConnection implements MqttConnection {
+  readonly peer: string;
+  readonly closed: Promise<Error | undefined>;
+  sessionPresent = false;
+  readonly #options: MqttOpenOptions;
+  readonly #client: MqttJsClient;
+  readonly #pending: Set<(reason: unknown) => void> = new Set();
+  /** How many results the SUBACK of a SUBSCRIBE must have, by packet identifier. */
+  readonly #awaitedGrants: Map<number, number> = new Map();
+  #isAccepted = false;
+  /** Set once, by whatever ended the connection first; `error` is undefined after `close()`. */
+  #ending: { readonly error: Error | undefined } | undefined;
+
+  constructor(options: MqttOpenOptions, accept: () => void, refuse: (reason: unknown) => void) {
+    const { socket } = options;
+    this.#options = options;
+    this.peer = options.peer;
+    this.#pending.add(refuse);
+    this.#client = createMqttJsClient(options);
+    this.closed = new Promise((resolve) => {
+      socket.once('close', () => {
+        this.#end(() => connectionLost(this.#here()));
+        resolve(this.#ending?.error);
+      });
+    });
+    if (socket.destroyed) {
+      this.#end(() => transportErrorFrom(socket.errored, this.#here()));
+      return;
+    }
+    this.#watchSocket(socket);
+    this.#watchClient(() => {
+      this.#isAccepted = true;
+      this.#pending.delete(refuse);
+      accept();
+    });
+    this.#client.connect();
+  }
+
+  subscribe(filters: readonly MqttSubscription[], signal: CancelSignal): Promise<void> {
+    const wanted = Object.fromEntries(filters.map(({ topicFilter, qos }) => [topicFilter, { qos }]));
+    const names = Object.keys(wanted);
+    return this.#operation(signal, (resolve, reject) => {
+      this.#client.subscribe(wanted, (error) => {
+        if (error === null) resolve();
+        else this.#onSubscribeError(error, names, reject);
+      });
+      this.#awaitedGrants.set(this.#client.getLastMessageId(), names.length);
+    });
+  }
+
+  publish(message: MqttPublish, signal: CancelSignal): Promise<void> {
+    const { topic, qos, payload } = message;
+    const bytes = Buffer.from(payload.buffer, payload.byteOffset, payload.byteLength);
+    return this.#operation(signal, (resolve) => {
+      this.#client.publish(topic, bytes, { qos }, (error) => {
+        if (error === null || error === undefined) resolve();
+        else this.#onOperationCut(error);
+      });
+    });
+  }
+
+  async close(): Promise<void> {
+    if (this.#ending === undefined) {
+      const { socket, clock } = this.#options;
+      this.#ending = { error: undefined };
+      this.#rejectPending();
+      const stopTimer = clock.after(CLOSE_GRACE_MS, () => socket.destroy());
+      // MQTT.js's own `end` waits for every outstanding acknowledgement first: for ever, with a broker gone silent.
+      socket.end(DISCONNECT, () => socket.destroy());
+      await this.closed;
+      stopTimer();
+    }
+    await this.closed;
+  }
+
+  /** The broker did not answer CONNECT in time. */
+  giveUp(timeoutMs: number): void {
+    this.#end(() => connectTimedOut(this.#here(), timeoutMs));
+  }
+
+  #watchSocket(socket: Duplex): void {
+    // Before MQTT.js's own listeners: the cause of an end must be known before its consequences.
+    socket.on('error', (error) => this.#end(() => transportErrorFrom(error, this.#here())));
+    // TLS delivers the last packets and the end of the stream in one go, MQTT.js handles a packet per tick: let it finish.
+    socket.once('end', () => setImmediate(() => this.#end(() => connectionLost(this.#here()))));
+  }
+
+  #watchClient(accept: () => void): void {
+    const client = this.#client;
+    client.on('packetreceive', (packet) => this.#inspect(packet));
+    client.once('connect', (connack) => {
+      this.sessionPresent = connack.sessionPresent;
+      if (this.#ending === undefined) accept();
+    });
+    // Refusals, pings and the socket are dealt with elsewhere: what is left is MQTT that the parser or the client could not take.
+    client.on('error', (error) => this.#end(() => this.#breach(error.message)));
+    client.onKeepaliveTimeout = () =>
+      this.#end(() => connectionLost(this.#here(), new Error('no answer to a keep-alive ping')));
+    client.handleMessage = (packet, callback) => this.#deliver(packet, callback);
+  }
+
+  /** Sees every packet before MQTT.js acts on it. */
+  #inspect(packet: MqttJsPacket): void {
+    const { cmd = 'unknown', returnCode } = packet;
+    const isRefusal = cmd === 'connack' && returnCode !== undefined && returnCode !== 0;
+    if (isRefusal) this.#end(() => connackRefusal(returnCode, this.#options));
+    const problem = this.#problemWith(cmd, packet);
+    if (problem !== undefined) this.#end(() => this.#breach(problem));
+  }
+
+  #problemWith(cmd: string, packet: MqttJsPacket): string | undefined {
+    if (!SERVER_PACKETS.has(cmd)) return `a packet of type ${cmd}`;
+    if (cmd === 'connack') return packet.returnCode === undefined ? 'a CONNACK cut short' : undefined;
+    if (!this.#client.connected) return `a packet of type ${cmd} before CONNACK`;
+    if (cmd === 'publish' && packet.qos === 2) return 'a message at QoS 2';
+    return cmd === 'suback' ? this.#problemWithSuback(packet) : undefined;
+  }
+
+  /** MQTT.js would drop the connection as if the broker had. */
+  #problemWithSuback({ messageId, granted }: MqttJsPacket): string | undefined {
+    const awaited = messageId === undefined ? undefined : this.#awaitedGrants.get(messageId);
+    if (awaited === undefined || messageId === undefined) return undefined;
+    this.#awaitedGrants.delete(messageId);
+    const isComplete = Array.isArray(granted) && granted.length === awaited;
+    return isComplete ? undefined : `a SUBACK without the ${awaited} results asked for`;
+  }
+
+  /**
+   * MQTT.js sends PUBACK when the callback is called, and takes no further packet until it is. Called with an error it
+   * goes on and leaves the PUBACK out, which is what we want: the acknowledgement is then written straight to the socket,
+   * whenever it is due.
+   */
+  #deliver(packet: Parameters<MqttJsClient['handleMessage']>[0], callback: (error?: Error) => void): void {
+    const { topic, payload, qos, messageId } = packet;
+    const isAcknowledged = qos === 1 && messageId !== undefined;
+    try {
+      if (this.#ending === undefined) {
+        this.#options.onMessage({
+          topic,
+          payload: bytesOf(payload),
+          ...(isAcknowledged ? { acknowledge: this.#acknowledgerOf(messageId) } : {}),
+        });
+      }
+    } catch (error) {
+      this.#end(() => (error instanceof Error ? error : new Error(String(error))));
+    }
+    if (isAcknowledged) callback(PUBACK_IS_OURS);
+    else callback();
+  }
+
+  #acknowledgerOf(messageId: number): () => void {
+    let isSent = false;
+    return () => {
+      if (isSent || this.#ending !== undefined) return;
+      isSent = true;
+      // MQTT 3.1.1, section 3.4: PUBACK.
+      this.#options.socket.write(Uint8Array.of(0x40, 0x02, messageId >> 8, messageId & 0xff));
+    };
+  }
+
+  #onSubscribeError(error: Error, filters: readonly string[], reject: (reason: unknown) => void): void {
+    const { packet } = error as { packet?: { granted?: readonly number[] } };
+    const refused = filters.filter((_filter, index) => packet?.granted?.[index] === 0x80);
+    if (refused.length === 0) {
+      this.#onOperationCut(error);
+      return;
+    }
+    reject(
+      new ProtocolError({
+        code: 'ERR_DPS_PROTOCOL_MQTT',
+        message: `${this.peer} refused the subscription to ${refused.join(', ')}. Check that the endpoint is the service it should be.`,
+        expected: 'SUBACK that grants every filter',
+        got: 'SUBACK 0x80',
+      }),
+    );
+  }
+
+  /**
+   * MQTT.js fails its operations just before it says what is wrong with the connection; that reason, or the socket's,
+   * then rejects ours. Ending the connection here, later, is for the case that neither comes.
+   */
+  #onOperationCut(error: Error): void {
+    queueMicrotask(() => this.#end(() => connectionLost(this.#here(), error)));
+  }
+
+  #operation(
+    signal: CancelSignal,
+    start: (resolve: () => void, reject: (reason: unknown) => void) => void,
+  ): Promise<void> {
+    return abortable<void>(signal, (resolve, reject) => {
+      if (this.#ending !== undefined) {
+        reject(this.#reasonToReject());
+        return () => {};
+      }
+      this.#pending.add(reject);
+      start(resolve, reject);
+      return () => this.#pending.delete(reject);
+    });
+  }
+
+  /** The first reason wins. */
+  #end(reason: () => Error): void {
+    if (this.#ending !== undefined) return;
+    this.#ending = { error: reason() };
+    this.#rejectPending();
+    this.#options.socket.destroy();
+  }
+
+  #rejectPending(): void {
+    const reason = this.#reasonToReject();
+    for (const reject of this.#pending) reject(reason);
+  }
+
+  #reasonToReject(): Error {
+    return this.#ending?.error ?? sessionClosed(this.peer);
+  }
+
+  #breach(got: string): ProtocolError {
+    return new ProtocolError({
+      code: 'ERR_DPS_PROTOCOL_MQTT',
+      message: `${this.peer} sent what MQTT 3.1.1 does not allow (${got}). Check for a proxy in between, and that the port is the broker's.`,
+      expected: 'MQTT 3.1.1 packets of a server',
+      got,
+    });
+  }
+
+  #here(): FailurePoint {
+    return { phase: this.#isAccepted ? 'established' : 'mqtt-connect', peer: this.peer, clock: this.#options.clock };
+  }
+}
+
+function connackRefusal(returnCode: number, options: MqttOpenOptions): TransportError {
+  const { code, meaning } = CONNACK_MEANINGS[returnCode] ?? UNKNOWN_CONNACK;
+  const advice = options.describeRefusal?.(returnCode);
+  return new TransportError({
+    code,
+    message: `${options.peer} refused the connection with MQTT return code ${returnCode} (${meaning}).${advice === undefined ? '' : ` ${advice}`}`,
+    phase: 'mqtt-connect',
+    peer: options.peer,
+    retryable: code === 'ERR_DPS_CONNACK_UNAVAILABLE',
+  });
+}
+
+type ConnackMeaning = {
+  readonly code: 'ERR_DPS_CONNACK_UNAVAILABLE' | 'ERR_DPS_CONNACK_UNAUTHORIZED' | 'ERR_DPS_CONNACK_PROTOCOL';
+  readonly meaning: string;
+};
+
+/** MQTT 3.1.1, section 3.2.2.3. */
+const CONNACK_MEANINGS: Readonly<Record<number, ConnackMeaning>> = {
+  1: { code: 'ERR_DPS_CONNACK_PROTOCOL', meaning: 'protocol version not accepted' },
+  2: { code: 'ERR_DPS_CONNACK_UNAUTHORIZED', meaning: 'client identifier rejected' },
+  3: { code: 'ERR_DPS_CONNACK_UNAVAILABLE', meaning: 'server unavailable' },
+  4: { code: 'ERR_DPS_CONNACK_UNAUTHORIZED', meaning: 'bad user name or password' },
+  5: { code: 'ERR_DPS_CONNACK_UNAUTHORIZED', meaning: 'not authorized' },
+};
+
+const UNKNOWN_CONNACK: ConnackMeaning = { code: 'ERR_DPS_CONNACK_PROTOCOL', meaning: 'not a code of MQTT 3.1.1' };
+
+function bytesOf(payload: string | Buffer): Uint8Array {
+  const bytes = typeof payload === 'string' ? Buffer.from(payload) : payload;
+  return new Uint8Array(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+}

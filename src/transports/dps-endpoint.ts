@@ -1,0 +1,39 @@
+import type { LookupFunction } from 'node:net';
+import type { TlsClientCredential } from '../core/attestation.js';
+import type { Clock } from '../core/clock.js';
+import { hostNameProblem, splitHostPort } from '../core/identifiers.js';
+import type { DpsCredential } from '../core/transport.js';
+import { ConfigurationError } from '../errors.js';
+
+/** What every transport needs from outside to reach DPS. */
+export interface DpsTransportOptions {
+  /** Roots to trust INSTEAD of the built-in ones, as PEM. */
+  readonly ca?: string | readonly string[] | undefined;
+  /** Told to the service, e.g. `dps-device/1.0.0`. */
+  readonly userAgent?: string | undefined;
+  readonly clock: Clock;
+  /** Makes the id of a request; never the same twice. */
+  readonly randomUuid: () => string;
+  /** One bound over name look-up, TCP and TLS. Default 60,000. */
+  readonly connectTimeoutMs?: number | undefined;
+  /** The name to ask for (SNI) and to find in the server's certificate. Default: the endpoint's host. */
+  readonly servername?: string | undefined;
+  /** Instead of `dns.lookup`; called with `all: true`. */
+  readonly lookup?: LookupFunction | undefined;
+}
+
+/** @throws {ConfigurationError} `ERR_DPS_CONFIG_OPTION` when `endpoint` is not `host` or `host:port`. */
+export function dpsHostPort(endpoint: string, defaultPort: number): { readonly host: string; readonly port: number } {
+  const split = splitHostPort(endpoint, defaultPort);
+  if (split !== undefined) return split;
+  throw new ConfigurationError({
+    code: 'ERR_DPS_CONFIG_OPTION',
+    option: 'endpoint',
+    message: `The DPS endpoint cannot be used. ${hostNameProblem(endpoint) ?? 'Give host or host:port.'}`,
+  });
+}
+
+/** What goes into the TLS handshake; every other kind of credential goes above it. */
+export function tlsClientOf(credential: DpsCredential): TlsClientCredential | undefined {
+  return credential.kind === 'x509' ? credential.tls : undefined;
+}

@@ -1,0 +1,110 @@
+import { describe, expect, it } from 'vitest';
+import { UsageError } from '../../src/cli/cli-errors.js';
+import { describeFailure } from '../../src/cli/failure-report.js';
+import { DeadlineError, ServiceError, TransportError } from '../../src/errors.js';
+import { PACKAGE_VERSION } from '../../src/version.js';
+
+const UNAUTHORIZED = new ServiceError({
+  code: 'ERR_DPS_SERVICE_UNAUTHORIZED',
+  message: 'The service refused the credentials. Compare the key with the enrollment.',
+  service: 'dps',
+  status: 401,
+  errorCode: 401002,
+  trackingId: 'b3990321-aaaa',
+});
+
+describe('describeFailure', () => {
+  it('says code, message, where, tracking id and status', () => {
+    expect(
+      describeFailure(UNAUTHORIZED, 77, { identity: 'symmetric key from DPS_SYMMETRIC_KEY' }).text.split('\n'),
+    ).toEqual([
+      'error ERR_DPS_SERVICE_UNAUTHORIZED: The service refused the credentials. Compare the key with the enrollment.',
+      '  service:        dps',
+      '  status:         401',
+      '  error code:     401002',
+      '  tracking id:    b3990321-aaaa',
+      '  identity:       symmetric key from DPS_SYMMETRIC_KEY',
+      '  try again:      only after something has been changed',
+      '  exit status:    77 (the credentials were refused, or the enrollment is disabled)',
+    ]);
+  });
+
+  it('says the same to a machine', () => {
+    expect(describeFailure(UNAUTHORIZED, 77).event).toEqual({
+      type: 'error',
+      name: 'ServiceError',
+      code: 'ERR_DPS_SERVICE_UNAUTHORIZED',
+      message: 'The service refused the credentials. Compare the key with the enrollment.',
+      retryable: false,
+      exitStatus: 77,
+      service: 'dps',
+      status: 401,
+      errorCode: 401002,
+      trackingId: 'b3990321-aaaa',
+    });
+  });
+
+  it('follows the causes, also those of several addresses, and ends where they go round', () => {
+    const refused = Object.assign(new Error('connect ECONNREFUSED ::1:8883'), { code: 'ECONNREFUSED' });
+    const both = new AggregateError([refused, new Error('second')], 'all addresses failed');
+    const connect = new TransportError({
+      code: 'ERR_DPS_CONNECT',
+      message: 'No connection.',
+      phase: 'connect',
+      peer: 'localhost:8883',
+      retryable: true,
+      cause: both,
+    });
+    refused.cause = both;
+    const { text, event } = describeFailure(
+      new DeadlineError({ state: 'connecting', deadlineMs: 5, cause: connect }),
+      75,
+    );
+    expect(event.causes).toEqual([
+      { name: 'TransportError', code: 'ERR_DPS_CONNECT', message: 'No connection.' },
+      { name: 'AggregateError', code: undefined, message: 'all addresses failed' },
+      { name: 'Error', code: 'ECONNREFUSED', message: 'connect ECONNREFUSED ::1:8883' },
+      { name: 'Error', code: undefined, message: 'second' },
+      { name: 'AggregateError', code: undefined, message: 'all addresses failed' },
+    ]);
+    expect(text).toContain('  caused by:      ERR_DPS_CONNECT: No connection.\n');
+    expect(text).toContain('  caused by:      ECONNREFUSED: connect ECONNREFUSED ::1:8883\n');
+    expect(text).toContain('  try again:      later, it may help\n');
+    expect(text).not.toContain('failure-report.test');
+  });
+
+  it('lets no text of the service steer the terminal or fake a line', () => {
+    const error = new ServiceError({
+      code: 'ERR_DPS_SERVICE_BAD_REQUEST',
+      message: 'Refused: \u001b[2J\nexit status: 0\u202e',
+      service: 'dps',
+      status: 400,
+      trackingId: 'a\r\nb',
+    });
+    const { text } = describeFailure(error, 65);
+    expect(text.split('\n')).toHaveLength(6);
+    expect(text).toContain('Refused: \\u{1b}[2J\\u{a}exit status: 0\\u{202e}\n');
+    expect(text).toContain('a\\u{d}\\u{a}b');
+  });
+
+  it('shows a stack for what is a bug of ours only, and says so', () => {
+    const { text, event } = describeFailure(new TypeError('x is not a function'), 70);
+    expect(text).toContain('This is a bug in dps-device. Please report it');
+    expect(text).toContain(`dps-device ${PACKAGE_VERSION}, Node ${process.version}`);
+    expect(text).toContain('failure-report.test');
+    expect(event).toMatchObject({
+      exitStatus: 70,
+      version: PACKAGE_VERSION,
+      stack: expect.stringContaining('TypeError'),
+    });
+    expect(describeFailure(UNAUTHORIZED, 77).event).not.toHaveProperty('stack');
+  });
+
+  it('bears with what is no error', () => {
+    expect(describeFailure('text', 70).text).toContain('Thrown was no error: string.');
+  });
+
+  it('keeps usage errors short', () => {
+    expect(describeFailure(new UsageError('There is no flag --x.'), 64).text).toBe('error: There is no flag --x.');
+  });
+});

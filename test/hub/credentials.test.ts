@@ -1,0 +1,83 @@
+import { describe, expect, it } from 'vitest';
+import { makeHubCredential, TokenLife } from '../../src/hub/credentials.js';
+import { failureOf } from '../fakes/hub-bench.js';
+import { HubClock } from '../fakes/hub-clock.js';
+import { DEVICE_KEY, fakeSymmetricKeyHsm, fakeTpmHsm, fakeX509Hsm } from '../fakes/hub-identity.js';
+
+const NEVER = new AbortController().signal;
+
+// 2026-11-21T00:00:00Z is 1795219200.
+const sources = () => ({ clock: new HubClock(), random: () => 0, tokenLifeSeconds: 3600 });
+
+describe('makeHubCredential', () => {
+  it('signs host and device, percent-encoded, and the expiry', async () => {
+    const hsm = fakeSymmetricKeyHsm();
+    const parameters = { hostName: 'myhub.azure-devices.net', deviceId: 'dev-1', hsm, slot: 0 };
+    const credential = await makeHubCredential(parameters, sources(), NEVER);
+    expect(hsm.signed).toEqual(['myhub.azure-devices.net%2Fdevices%2Fdev-1\n1795222800']);
+    // Signature computed by another implementation of HMAC-SHA256 (Python's).
+    expect(credential).toMatchObject({
+      kind: 'sas',
+      expirySeconds: 1795222800,
+      token:
+        'SharedAccessSignature sr=myhub.azure-devices.net%2Fdevices%2Fdev-1&sig=NAD%2FqUDk3aZ%2BnFRBASQAa05j2ZIJ6G2vybMpkNttIXo%3D&se=1795222800',
+    });
+  });
+
+  it('uses the key of the slot that DPS accepted', async () => {
+    const second = `B${DEVICE_KEY.slice(1)}`;
+    const both = { hsm: fakeSymmetricKeyHsm([DEVICE_KEY, second]), slot: 1 };
+    const alone = { hsm: fakeSymmetricKeyHsm([second]), slot: 0 };
+    const tokens = [both, alone].map(async (identity) =>
+      makeHubCredential({ hostName: 'h', deviceId: 'd', ...identity }, sources(), NEVER),
+    );
+    const [a, b] = await Promise.all(tokens);
+    expect(a?.kind === 'sas' && a.token).toBe(b?.kind === 'sas' && b.token);
+  });
+
+  it('signs by TPM as by key, and brings the certificate of X.509', async () => {
+    const tpm = await makeHubCredential({ hostName: 'h', deviceId: 'd', hsm: fakeTpmHsm(), slot: 0 }, sources(), NEVER);
+    expect(tpm.kind).toBe('sas');
+    const x509 = await makeHubCredential(
+      { hostName: 'h', deviceId: 'd', hsm: fakeX509Hsm(), slot: 0 },
+      sources(),
+      NEVER,
+    );
+    expect(x509).toEqual({
+      kind: 'x509',
+      tls: { certificateChainPem: 'CHAIN', privateKeyPem: 'PRIVATE', passphrase: 'PASSPHRASE' },
+    });
+  });
+
+  it.each([0, Date.UTC(2025, 11, 31, 23, 59, 59), 5e15, 9e18])(
+    'makes no token when the clock says %d',
+    async (wallMs) => {
+      const world = { ...sources(), clock: new HubClock(wallMs) };
+      const hsm = fakeSymmetricKeyHsm();
+      const making = makeHubCredential({ hostName: 'h', deviceId: 'd', hsm, slot: 0 }, world, NEVER);
+      expect(await failureOf(making)).toMatchObject({ code: 'ERR_DPS_CLOCK_IMPLAUSIBLE' });
+      expect(hsm.signed).toEqual([]);
+    },
+  );
+
+  it('lets X.509 pass by a wrong clock: no token is made', async () => {
+    const world = { ...sources(), clock: new HubClock(0) };
+    const parameters = { hostName: 'h', deviceId: 'd', hsm: fakeX509Hsm(), slot: 0 };
+    expect((await makeHubCredential(parameters, world, NEVER)).kind).toBe('x509');
+  });
+});
+
+describe('TokenLife', () => {
+  it('is due after 80 to 85 percent and over after 100, by the monotonic clock', () => {
+    const clock = new HubClock();
+    const [early, late] = [new TokenLife(clock, () => 0, 1000), new TokenLife(clock, () => 0.999, 1000)];
+    expect([early.untilRenewalMs(), late.untilRenewalMs()]).toEqual([800_000, 849_950]);
+    clock.advance(800_000);
+    expect(early.untilRenewalMs()).toBe(0);
+    expect(early.isOver()).toBe(false);
+    clock.advance(199_999);
+    expect(early.isOver()).toBe(false);
+    clock.advance(1);
+    expect(early.isOver()).toBe(true);
+  });
+});

@@ -1,0 +1,393 @@
+import { describe, expect, it } from 'vitest';
+import type { CloudToDeviceMessage, MethodResponse, TelemetryMessage } from '../../src/core/hub.js';
+import type { JsonValue } from '../../src/core/twin.js';
+import { CancelledError, ProtocolError } from '../../src/errors.js';
+import { CountingAbort, failureOf, HubBench } from '../fakes/hub-bench.js';
+import { settle } from '../fakes/hub-broker.js';
+
+const C2D = 'devices/dev-1/messages/devicebound/';
+const text = (bytes: Uint8Array): string => new TextDecoder().decode(bytes);
+
+describe('telemetry', () => {
+  it('goes as JSON with the marks for body routing', async () => {
+    const bench = new HubBench();
+    const session = await bench.open();
+    bench.takeLog();
+    await session.sendTelemetry({ body: { t: 21.5 }, messageId: 'm1', properties: { room: 'a b' } });
+    expect(bench.takeLog()).toEqual([
+      'PUBLISH 1 devices/dev-1/messages/events/%24.mid=m1&%24.ct=application%2Fjson&%24.ce=utf-8&room=a%20b {"t":21.5}',
+    ]);
+    await session.close();
+  });
+
+  it('goes as bytes without any, and with the caller’s own', async () => {
+    const bench = new HubBench();
+    const session = await bench.open();
+    bench.takeLog();
+    await session.sendTelemetry({ body: new TextEncoder().encode('raw') });
+    await session.sendTelemetry({ body: 'text', contentType: 'application/json;v=1' });
+    expect(bench.takeLog()).toEqual([
+      'PUBLISH 1 devices/dev-1/messages/events/ raw',
+      'PUBLISH 1 devices/dev-1/messages/events/%24.ct=application%2Fjson%3Bv%3D1&%24.ce=utf-8 "text"',
+    ]);
+    await session.close();
+  });
+
+  it('is on the wire when sendTelemetry returns, and done at PUBACK', async () => {
+    const bench = new HubBench();
+    const session = await bench.open();
+    bench.takeLog();
+    bench.broker.isPubacking = false;
+    let isDone = false;
+    const sending = session.sendTelemetry({ body: 1 }).then(() => {
+      isDone = true;
+    });
+    expect(bench.takeLog()).toHaveLength(1);
+    await settle();
+    expect(isDone).toBe(false);
+    bench.broker.connection.puback();
+    await sending;
+    await session.close();
+  });
+
+  it('fails in time without PUBACK, and at once when cancelled', async () => {
+    const bench = new HubBench();
+    const session = await bench.open();
+    bench.broker.isPubacking = false;
+    const abort = new CountingAbort();
+    const silent = failureOf(session.sendTelemetry({ body: 1 }));
+    const cancelled = failureOf(session.sendTelemetry({ body: 2 }, abort.signal));
+    abort.abort();
+    expect(await cancelled).toBeInstanceOf(CancelledError);
+    bench.clock.advance(30_000);
+    expect(await silent).toMatchObject({ code: 'ERR_DPS_REQUEST_TIMEOUT' });
+    expect([abort.listeners, bench.broker.connection.listeners]).toEqual([0, 0]);
+    await session.close();
+  });
+
+  it.each<[string, TelemetryMessage, string]>([
+    ['too large a body', { body: new Uint8Array(256 * 1024 + 1) }, 'body'],
+    ['a body JSON does not know', { body: undefined as unknown as JsonValue }, 'body'],
+    ['a bigint', { body: 1n as unknown as JsonValue }, 'body'],
+    ['a property of the hub', { body: 1, properties: { '$.to': 'x' } }, 'properties'],
+  ])('refuses %s before it is sent', async (_name, message, option) => {
+    const bench = new HubBench();
+    const session = await bench.open();
+    bench.takeLog();
+    expect(await failureOf(session.sendTelemetry(message))).toMatchObject({ code: 'ERR_DPS_CONFIG_OPTION', option });
+    expect(bench.takeLog()).toEqual([]);
+    await session.close();
+  });
+});
+
+describe('cloud-to-device messages', () => {
+  it('are subscribed with the first listener only', async () => {
+    const bench = new HubBench();
+    const session = await bench.open();
+    bench.takeLog();
+    session.onMessage(() => {});
+    session.onMessage(() => {});
+    await settle();
+    expect(bench.takeLog()).toEqual([`SUBSCRIBE ${C2D}# 1`]);
+    await session.close();
+  });
+
+  it('arrive whole, and are completed when the listener has settled', async () => {
+    const bench = new HubBench();
+    const session = await bench.open();
+    const got: CloudToDeviceMessage[] = [];
+    let finish: () => void = () => {};
+    session.onMessage((message) => {
+      got.push(message);
+      return new Promise<void>((resolve) => {
+        finish = resolve;
+      });
+    });
+    await settle();
+    bench.takeLog();
+    bench.broker.connection.deliverAtLeastOnce(
+      `${C2D}%24.mid=m1&%24.to=%2Fdevices%2Fdev-1%2Fmessages%2Fdevicebound&color=red&flag`,
+      'hello',
+    );
+    await settle();
+    expect(got).toHaveLength(1);
+    expect(text(got[0]?.body ?? new Uint8Array(0))).toBe('hello');
+    expect(got[0]).toMatchObject({
+      messageId: 'm1',
+      correlationId: undefined,
+      contentType: undefined,
+      contentEncoding: undefined,
+      properties: { color: 'red', flag: null },
+    });
+    expect(bench.takeLog()).toEqual([]);
+    finish();
+    await settle();
+    expect(bench.takeLog()).toEqual(['PUBACK 1']);
+    await session.close();
+  });
+
+  it('come one at a time, in order, also with a slow listener', async () => {
+    const bench = new HubBench();
+    const session = await bench.open();
+    const seen: string[] = [];
+    const finishers: (() => void)[] = [];
+    session.onMessage(({ body }) => {
+      seen.push(text(body));
+      return new Promise<void>((resolve) => finishers.push(resolve));
+    });
+    for (const name of ['a', 'b', 'c']) bench.broker.connection.deliverAtLeastOnce(C2D, name);
+    await settle();
+    expect(seen).toEqual(['a']);
+    bench.takeLog();
+    for (const expected of [
+      ['a', 'b'],
+      ['a', 'b', 'c'],
+      ['a', 'b', 'c'],
+    ]) {
+      finishers.shift()?.();
+      await settle();
+      expect(seen).toEqual(expected);
+    }
+    expect(bench.takeLog()).toEqual(['PUBACK 1', 'PUBACK 2', 'PUBACK 3']);
+    await session.close();
+  });
+
+  it('stay with the hub when a listener fails, and the next one comes', async () => {
+    const bench = new HubBench();
+    const session = await bench.open();
+    const seen: string[] = [];
+    session.onMessage(({ body }) => {
+      seen.push(text(body));
+    });
+    session.onMessage(async ({ body }) => {
+      if (text(body) === 'bad') throw new Error('rejected');
+    });
+    session.onMessage(({ body }) => {
+      if (text(body) === 'worse') throw new Error('thrown');
+    });
+    await settle();
+    bench.takeLog();
+    for (const name of ['bad', 'worse', 'good']) bench.broker.connection.deliverAtLeastOnce(C2D, name);
+    await settle();
+    expect(seen).toEqual(['bad', 'worse', 'good']);
+    expect(bench.takeLog()).toEqual(['PUBACK 3']);
+    expect(bench.strays).toEqual(['message listener: rejected', 'message listener: thrown']);
+    await session.close();
+  });
+
+  it('of an earlier subscription wait unacknowledged for the first listener', async () => {
+    const bench = new HubBench();
+    const session = await bench.open();
+    for (let n = 0; n < 51; n += 1) bench.broker.connection.deliverAtLeastOnce(C2D, String(n));
+    await settle();
+    bench.takeLog();
+    const seen: string[] = [];
+    session.onMessage(({ body }) => {
+      seen.push(text(body));
+    });
+    session.onMessage(({ body }) => {
+      seen.push(text(body));
+    });
+    await settle();
+    expect(seen.slice(0, 4)).toEqual(['0', '0', '1', '1']);
+    expect(seen).toHaveLength(100);
+    expect(bench.takeLog().filter((line) => line.startsWith('PUBACK'))).toHaveLength(50);
+    await session.close();
+  });
+
+  it('wait again when the last listener has gone', async () => {
+    const bench = new HubBench();
+    const session = await bench.open();
+    const stop = session.onMessage(() => {});
+    await settle();
+    stop();
+    bench.takeLog();
+    bench.broker.connection.deliverAtLeastOnce(C2D, 'x');
+    await settle();
+    expect(bench.takeLog()).toEqual([]);
+    await session.close();
+  });
+
+  it('that cannot be read are left to the hub, and told of', async () => {
+    const bench = new HubBench();
+    const session = await bench.open();
+    session.onMessage(() => {});
+    await settle();
+    bench.takeLog();
+    bench.broker.connection.deliverAtLeastOnce(`${C2D}a=%ff`, 'x');
+    await settle();
+    expect(bench.takeLog()).toEqual([]);
+    expect(bench.strays).toEqual([expect.stringMatching(/^delivery: .*percent-encoded/)]);
+    await session.close();
+  });
+
+  it('end the session when their subscription is refused: nobody would ever be called', async () => {
+    const bench = new HubBench();
+    const session = await bench.open();
+    bench.broker.isSubacking = false;
+    session.onMessage(() => {});
+    const refusal = new ProtocolError({ code: 'ERR_DPS_PROTOCOL_MQTT', message: 'no', expected: 'a', got: 'b' });
+    bench.broker.connection.refuseSubscription(refusal);
+    expect(await session.closed).toBe(refusal);
+  });
+
+  it('are refused for a device id that is no topic', async () => {
+    const bench = new HubBench();
+    const parameters = { ...bench.parameters, deviceId: 'a+b' };
+    const session = await bench.transport.open(parameters, new AbortController().signal);
+    expect(() => session.onMessage(() => {})).toThrow(/a\+b/);
+    expect(await failureOf(session.sendTelemetry({ body: 1 }))).toMatchObject({ code: 'ERR_DPS_CONFIG_UNSUPPORTED' });
+    await session.close();
+  });
+
+  it('of other filters at QoS 1 are acknowledged at once', async () => {
+    const bench = new HubBench();
+    const session = await bench.open();
+    bench.takeLog();
+    bench.broker.connection.deliverAtLeastOnce('$iothub/twin/PATCH/properties/desired/?$version=5', '{"$version":5}');
+    bench.broker.connection.deliverAtLeastOnce('$iothub/something/new', 'x');
+    bench.broker.connection.deliverAtLeastOnce('$iothub/twin/res/bad', 'x');
+    expect(bench.takeLog()).toEqual(['PUBACK 1', 'PUBACK 2', 'PUBACK 3']);
+    await session.close();
+  });
+});
+
+describe('direct methods', () => {
+  async function answerTo(
+    handler: (payload: JsonValue) => MethodResponse | Promise<MethodResponse>,
+    body: string,
+  ): Promise<{ readonly answers: string[]; readonly strays: readonly string[] }> {
+    const bench = new HubBench();
+    const session = await bench.open();
+    session.onMethod('reboot', handler);
+    await settle();
+    bench.takeLog();
+    bench.broker.connection.deliver('$iothub/methods/POST/reboot/?$rid=7', body);
+    await settle();
+    const answers = bench.takeLog();
+    await session.close();
+    return { answers, strays: bench.strays };
+  }
+
+  it('are subscribed with the first handler, and answered', async () => {
+    const bench = new HubBench();
+    const session = await bench.open();
+    bench.takeLog();
+    session.onMethod('reboot', (payload) => ({ status: 200, payload: { got: payload } }));
+    session.onMethod('sleep', async () => ({ status: 202 }));
+    await settle();
+    expect(bench.takeLog()).toEqual(['SUBSCRIBE $iothub/methods/POST/# 0']);
+    bench.broker.connection.deliver('$iothub/methods/POST/reboot/?$rid=1', '{"in":5}');
+    bench.broker.connection.deliver('$iothub/methods/POST/sleep/?$rid=2', '');
+    await settle();
+    expect(bench.takeLog().sort()).toEqual([
+      'PUBLISH 0 $iothub/methods/res/200/?$rid=1 {"got":{"in":5}}',
+      'PUBLISH 0 $iothub/methods/res/202/?$rid=2 null',
+    ]);
+    await session.close();
+  });
+
+  it('get null for an empty payload', async () => {
+    const { answers } = await answerTo((payload) => ({ status: 200, payload: [payload] }), '');
+    expect(answers).toEqual(['PUBLISH 0 $iothub/methods/res/200/?$rid=7 [null]']);
+  });
+
+  it('without a handler are answered 501', async () => {
+    const bench = new HubBench();
+    const session = await bench.open();
+    const stop = session.onMethod('gone', () => ({ status: 200 }));
+    stop();
+    await settle();
+    bench.takeLog();
+    for (const name of ['gone', 'never', 'constructor', '__proto__']) {
+      bench.broker.connection.deliver(`$iothub/methods/POST/${name}/?$rid=${name}`, '{}');
+    }
+    await settle();
+    expect(bench.takeLog()).toEqual(
+      ['gone', 'never', 'constructor', '__proto__'].map(
+        (name) =>
+          `PUBLISH 0 $iothub/methods/res/501/?$rid=${name} {"message":"The device has no handler for this method."}`,
+      ),
+    );
+    await session.close();
+  });
+
+  it.each(['{', 'text', '{"a":1}x'])(
+    'with the payload %s are answered 400 without calling the handler',
+    async (body) => {
+      let calls = 0;
+      const { answers } = await answerTo(() => {
+        calls += 1;
+        return { status: 200 };
+      }, body);
+      expect(answers).toEqual([
+        'PUBLISH 0 $iothub/methods/res/400/?$rid=7 {"message":"The payload of the method is not JSON."}',
+      ]);
+      expect(calls).toBe(0);
+    },
+  );
+
+  it.each<[string, () => MethodResponse | Promise<MethodResponse>]>([
+    [
+      'throws',
+      () => {
+        throw new Error('secret path /etc/shadow');
+      },
+    ],
+    [
+      'rejects',
+      async () => {
+        throw new Error('secret path /etc/shadow');
+      },
+    ],
+    ['returns nothing', () => undefined as unknown as MethodResponse],
+    ['returns a status that is none', () => ({ status: 1.5 })],
+    ['returns what JSON does not know', () => ({ status: 200, payload: (() => 1) as unknown as JsonValue })],
+    ['returns a bigint', () => ({ status: 200, payload: 1n as unknown as JsonValue })],
+    ['returns too much', () => ({ status: 200, payload: 'x'.repeat(128 * 1024) })],
+  ])('whose handler %s are answered 500, without its inside', async (_name, handler) => {
+    const { answers, strays } = await answerTo(handler, '{}');
+    expect(answers).toEqual([
+      'PUBLISH 0 $iothub/methods/res/500/?$rid=7 {"message":"The handler of this method failed."}',
+    ]);
+    expect(strays).toHaveLength(1);
+    expect(strays[0]).toMatch(/^method handler: /);
+  });
+
+  it('have one handler per name, and give the name back once', async () => {
+    const bench = new HubBench();
+    const session = await bench.open();
+    const stop = session.onMethod('m', () => ({ status: 201 }));
+    expect(() => session.onMethod('m', () => ({ status: 202 }))).toThrow(/"m" has a handler already/);
+    stop();
+    session.onMethod('m', () => ({ status: 203 }));
+    stop();
+    await settle();
+    bench.takeLog();
+    bench.broker.connection.deliver('$iothub/methods/POST/m/?$rid=1', '');
+    await settle();
+    expect(bench.takeLog()).toEqual(['PUBLISH 0 $iothub/methods/res/203/?$rid=1 null']);
+    await session.close();
+  });
+
+  it('that are still running when the session is closed end in silence', async () => {
+    const bench = new HubBench();
+    const session = await bench.open();
+    let finish: () => void = () => {};
+    session.onMethod(
+      'slow',
+      () =>
+        new Promise((resolve) => {
+          finish = () => resolve({ status: 200 });
+        }),
+    );
+    await settle();
+    bench.broker.connection.deliver('$iothub/methods/POST/slow/?$rid=1', '');
+    await session.close();
+    bench.takeLog();
+    finish();
+    await settle();
+    expect(bench.takeLog()).toEqual([]);
+    expect(bench.strays).toEqual([]);
+  });
+});
