@@ -116,7 +116,7 @@ function readPipe(pipe: Socket, signal: CancelSignal | undefined): Promise<Uint8
       signal?.removeEventListener('abort', stop);
       resolve(Buffer.concat(chunks));
     });
-    
+    signal?.addEventListener('abort', stop, { once: true });
     if (signal?.aborted) stop();
   });
 }
