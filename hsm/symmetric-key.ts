@@ -59,8 +59,8 @@ export async function symmetricKeyHsm(
     throw new HsmError({ code: 'ERR_DPS_HSM_REGISTRATION_ID', operation: 'load device key', message: problem });
   }
   const keys: KeyObject[] = [];
-  for (const { option, source, isGroupKey } of chooseSources(bag)) {
-    const bytes = await loadKey(option, source, signal);
+  for (const { isGroupKey, ...named } of chooseSources(bag)) {
+    const bytes = await loadKey(named, isGroupKey ? 'group key' : 'device key', signal);
     keys.push(isGroupKey ? deriveDeviceKey(bytes, registrationId) : sealKey(bytes));
   }
   return new KeysInMemory(registrationId, keys);
@@ -138,10 +138,14 @@ function findPair(options: OptionBag, first: string, second: string): NamedSourc
   ];
 }
 
-async function loadKey(option: string, source: KeySource, signal: CancelSignal | undefined): Promise<Uint8Array> {
+async function loadKey(
+  { option, source }: { readonly option: string; readonly source: KeySource },
+  what: string,
+  signal: CancelSignal | undefined,
+): Promise<Uint8Array> {
   if (typeof source === 'string') return decodeKey(source, `The text of option ${option}`);
-  const bytes = await readSecretFile(source.file, { what: 'device key', signal });
-  const place = `The device key file ${source.file}`;
+  const bytes = await readSecretFile(source.file, { what, signal });
+  const place = `The ${what} file ${source.file}`;
   const text = decodeUtf8(bytes);
   bytes.fill(0);
   if (text === undefined) throw keyError(`${place} is not text; it must hold the key in Base64.`);

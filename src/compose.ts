@@ -124,7 +124,7 @@ async function composeParts(options: ProvisionOptions): Promise<ProvisioningPart
     ...(options.modelId === undefined ? {} : { modelId: options.modelId }),
   };
   const [hsm, dps, hub] = await Promise.all([
-    resolveHsm(options.hsm, clock),
+    resolveHsm(options.hsm, clock, options.signal),
     resolveDpsTransport(options.transport ?? 'mqtt', shared),
     resolveHubTransport(options.hubTransport ?? 'mqtt', shared),
   ]);
@@ -158,17 +158,17 @@ interface TransportSettings {
   readonly modelId?: string;
 }
 
-async function resolveHsm(hsm: Hsm | HsmDescription, clock: Clock): Promise<Hsm> {
+async function resolveHsm(hsm: Hsm | HsmDescription, clock: Clock, signal: AbortSignal | undefined): Promise<Hsm> {
   if ('registrationId' in hsm && typeof hsm.registrationId === 'function') return hsm as Hsm;
   const description = hsm as HsmDescription;
   switch (description.kind) {
     case 'symmetricKey': {
       const { kind: _, ...options } = description;
-      return (await import('../hsm/symmetric-key.js')).symmetricKeyHsm(options as SymmetricKeyHsmOptions);
+      return (await import('../hsm/symmetric-key.js')).symmetricKeyHsm(options as SymmetricKeyHsmOptions, signal);
     }
     case 'x509': {
       const { kind: _, ...options } = description;
-      return (await import('../hsm/x509-file.js')).x509FileHsm({ clock, ...options } as X509FileHsmOptions);
+      return (await import('../hsm/x509-file.js')).x509FileHsm({ clock, ...options } as X509FileHsmOptions, signal);
     }
     default:
       throw unknownName('hsm.kind', (description as { kind: unknown }).kind, ['symmetricKey', 'x509']);

@@ -2,8 +2,8 @@ import type { CommandSpec } from './option-spec.js';
 
 const NOTES = `The configuration (--config) is one JSON object, every member of which may be left out:
   idScope, hubs, enrollments, enrollmentGroups, allocationPolicy, certificates
-                          one DPS instance; or scopes: [ ... ] for several. Enrollments are spelled as
-                          the service spells them
+                          one DPS instance; or scopes: [ ... ] for several. Enrollments are
+                          spelled as the service spells them
   host, hostName, ports { "mqtt", "https" }, tls
                           where to listen, and under which names
   retryAfterSeconds, concurrentRegistrations, unknownTopic, faults
@@ -22,12 +22,13 @@ Standard output gets one JSON object on one line when everything listens:
   ready       true
   pid         of this process
   idScope     of the first scope; idScopes has all
-  endpoints   { "dps": { "mqtt", "https" }, "hubs": [ { "name", "idScope", "hostName", "mqtt" } ] }
+  endpoints   { "dps": { "mqtt", "https" },
+                "hubs": [ { "name", "idScope", "hostName", "mqtt" } ] }
   caPem       the certificate that devices are to trust
   caFile      the file of --ca-file
   demo        { "folder", "configurations": [ files for provision --config ] } with --demo
-Standard error then gets a line for everything that happens, never with a secret; with --json-log it is
-{ "type": "log", "line" }.
+Standard error then gets a line for everything that happens, never with a secret; with --json-log
+it is { "type": "log", "line" }.
 
 It runs until SIGINT or SIGTERM, then closes everything and ends in 0, as it was asked to; a second
 signal ends it at once, in 130 or 143.`;

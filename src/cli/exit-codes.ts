@@ -12,7 +12,7 @@ import {
 import { OutputError, UsageError } from './cli-errors.js';
 
 /** Exit statuses after sysexits(3), so that a boot script can act on the number alone. */
-export const EXIT = Object.freeze({
+export const EXIT = {
   ok: 0,
   usage: 64,
   rejected: 65,
@@ -26,7 +26,7 @@ export const EXIT = Object.freeze({
   configuration: 78,
   sigint: 130,
   sigterm: 143,
-} as const);
+} as const;
 
 export type ExitStatus = (typeof EXIT)[keyof typeof EXIT];
 

@@ -29,6 +29,14 @@ const DETAILS: readonly (readonly [member: string, label: string])[] = [
   ['state', 'state'],
 ];
 
+/** What the command line offers where a message speaks of options in code. */
+const FLAGS: Readonly<Record<string, string>> = {
+  ERR_DPS_TLS_UNTRUSTED: '--ca-file FILE gives authorities to trust',
+  ERR_DPS_DEADLINE: '--timeout SECONDS allows more time',
+  ERR_DPS_CONNECT_TIMEOUT: '--connect-timeout SECONDS allows more time',
+  ERR_DPS_REQUEST_TIMEOUT: '--request-timeout SECONDS allows more time',
+};
+
 const LABEL_WIDTH = 15;
 const MAX_CAUSES = 5;
 
@@ -86,11 +94,13 @@ function formatFailure(
   const details = DETAILS.filter(([member]) => event[member] !== undefined && event[member] !== '').map(
     ([member, label]) => formatLine(label, String(event[member])),
   );
+  const flag = FLAGS[event.code ?? ''];
   return [
     `error ${event.code ?? event.name}: ${makePrintable(event.message)}`,
     ...details,
     ...Object.entries(context).map(([label, value]) => formatLine(label, value)),
     ...causes.map((cause) => formatLine('caused by', formatSummary(cause))),
+    ...(flag === undefined ? [] : [formatLine('flag', flag)]),
     formatLine('try again', event.retryable ? 'later, it may help' : 'only after something has been changed'),
     formatLine('exit status', `${event.exitStatus} (${EXIT_MEANINGS[event.exitStatus]})`),
     ...more,

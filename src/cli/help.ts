@@ -2,9 +2,9 @@ import { EXIT_MEANINGS } from './exit-codes.js';
 import { type CommandSpec, credentialName, environmentName, type OptionSpec } from './option-spec.js';
 
 const HELP_FLAG: OptionSpec = { name: 'help', kind: 'switch', help: 'Print this text (-h).' };
-const SECRET_PLACES = `Secrets never are flags' values. They are looked for in this order: a file named by a flag, the text
-in the environment, a file named in the environment (DPS_..._FILE), a systemd credential (in
-$CREDENTIALS_DIRECTORY), a file named in the configuration. Files with secrets must be of mode 0600.`;
+const SECRET_PLACES = `Secrets never are flags' values. They are looked for in this order: a file named by a flag, the
+text in the environment, a file named in the environment (DPS_..._FILE), a systemd credential (in
+$CREDENTIALS_DIRECTORY), a file named in the configuration. Such files must be of mode 0600.`;
 const COLUMNS = 100;
 const INDENT = 6;
 

@@ -17,10 +17,10 @@ const NOTES = `An option can be given in three ways; the first that is there win
   1. a flag                   --id-scope 0ne00111111
   2. the environment          DPS_ID_SCOPE=0ne00111111 (switches: 1 or 0)
   3. the configuration        { "idScope": "0ne00111111" }
-The configuration (--config) is a JSON object that may have each of the options above but config, under
-its name in camel case: texts, seconds as numbers, switches as true or false. Relative paths in it
-start at its own folder. An unknown key is an error, and so is an environment variable DPS_... that is
-nearly one of these. - as a FILE is standard input, for one of them.
+The configuration (--config) is a JSON object that may have each of the options above but config,
+under its name in camel case: texts, seconds as numbers, switches as true or false. Relative paths
+in it start at its own folder. An unknown key is an error, and so is an environment variable DPS_...
+that is nearly one of these. - as a FILE is standard input, for one of them.
 
 Example of a configuration:
   {
@@ -30,8 +30,8 @@ Example of a configuration:
     "timeout": 600
   }
 
-Standard output gets one JSON document once the device is provisioned, and nothing in any other case.
-No secret is in it. Its members, those without a value left out:
+Standard output gets one JSON document once the device is provisioned, and nothing in any other
+case. No secret is in it. Its members, those without a value left out:
   status                  "provisioned"
   idScope, registrationId
   attestation             "symmetricKey" or "x509"
@@ -48,8 +48,9 @@ No secret is in it. Its members, those without a value left out:
 Progress and errors go to standard error. With --json-log each is one JSON object on a line: a step
 by its "type", an error as { "type": "error", "code", "message", "retryable", "exitStatus", ... }.
 
-SIGINT and SIGTERM end the work in order, a second one at once. A required option that is missing ends
-in 64, or in 78 where there is a configuration; a wrong value in 64 when it is a flag's, else in 78.`;
+SIGINT and SIGTERM end the work in order, a second one at once. A required option that is missing
+ends in 64, or in 78 where there is a configuration; a wrong value in 64 when it is a flag's, else
+in 78.`;
 
 export const PROVISION_SPEC: CommandSpec = {
   command: 'provision',

@@ -36,7 +36,7 @@ export function waitWithin<T>(bounds: WaitBounds<T>, work: (signal: AbortSignal)
     const fail = (error: Error): void =>
       conclude(() => {
         reject(error);
-        
+        controller.abort(error);
       });
     const onAbort = (): void => fail(cancellation(bounds.doing, signal));
     signal?.addEventListener('abort', onAbort, { once: true });

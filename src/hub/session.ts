@@ -297,7 +297,6 @@ class MqttHubSession implements HubSession {
   }
 
   #renewalFailed(life: TokenLife, error: Error): void {
-    if (this.#ending !== undefined) return;
     if (!this.#line.isOpen || life.isOver()) {
       this.#end(error);
       return;

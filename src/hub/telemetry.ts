@@ -4,7 +4,7 @@ import { ConfigurationError } from '../errors.js';
 import type { MqttPublish } from '../net/mqtt-engine.js';
 
 /** A larger one would cost the connection: the hub closes it without a word. */
-export const MAX_TELEMETRY_BYTES = 256 * 1024;
+export const MAX_TELEMETRY_BYTES: number = 256 * 1024;
 
 /**
  * The publish that carries a telemetry message.

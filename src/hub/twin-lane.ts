@@ -126,7 +126,7 @@ export class TwinLane {
 
   #advance(): void {
     const [next] = this.#queue;
-    if (this.#active !== undefined || next === undefined) return;
+    if (next === undefined) return;
     next.stopTimer ??= this.#options.clock.after(this.#options.timeoutMs, () => {
       this.#settle(next, ({ reject }) => reject(this.#silence(next)));
     });

@@ -1,7 +1,7 @@
 import type { Duplex } from 'node:stream';
 import type { CancelSignal } from '../core/cancel-signal.js';
 import type { Clock } from '../core/clock.js';
-import { ProtocolError, TransportError } from '../errors.js';
+import { ConfigurationError, ProtocolError, TransportError } from '../errors.js';
 import { abortable } from './abortable.js';
 import {
   connectionLost,
@@ -19,7 +19,10 @@ export interface MqttConnection {
   readonly peer: string;
   /** Settles once when the connection is gone: `undefined` after `close()`, else a TransportError. */
   readonly closed: Promise<Error | undefined>;
-  /** Sends ONE SUBSCRIBE with all filters; settles at SUBACK; a refused filter (0x80) is a ProtocolError. */
+  /**
+   * Sends ONE SUBSCRIBE with all filters; settles at SUBACK; a refused filter (0x80) is a ProtocolError. Here and in
+   * `publish`, a wildcard where none may be is a ConfigurationError, and nothing is sent.
+   */
   subscribe(filters: readonly MqttSubscription[], signal: CancelSignal): Promise<void>;
   /** Hands the packet to the socket at once; settles at PUBACK for QoS 1, when written for QoS 0. */
   publish(message: MqttPublish, signal: CancelSignal): Promise<void>;
@@ -113,6 +116,9 @@ const DISCONNECT: Uint8Array = Uint8Array.of(0xe0, 0x00);
 /** What a 3.1.1 server may send to a client that asks for QoS 1 at most. */
 const SERVER_PACKETS: ReadonlySet<string> = new Set(['connack', 'publish', 'puback', 'suback', 'unsuback', 'pingresp']);
 
+/** MQTT 3.1.1, section 4.7.1: `#` stands alone on the last level, `+` alone on its level. */
+const MISPLACED_WILDCARD = /#.|[^/]#|[^/]\+|\+[^/]/s;
+
 /** See `#deliver`. */
 const PUBACK_IS_OURS: Error = new Error('The PUBACK is sent when the message is acknowledged.');
 
@@ -146,7 +152,7 @@ class MqttJsConnection implements MqttConnection {
       });
     });
     if (socket.destroyed) {
-      this.#end(() => transportErrorFrom(socket.errored, this.#here()));
+      this.#end(() => transportErrorFrom(socket.errored ?? undefined, this.#here()));
       return;
     }
     this.#watchSocket(socket);
@@ -162,6 +168,7 @@ class MqttJsConnection implements MqttConnection {
     const wanted = Object.fromEntries(filters.map(({ topicFilter, qos }) => [topicFilter, { qos }]));
     const names = Object.keys(wanted);
     return this.#operation(signal, (resolve, reject) => {
+      for (const name of names) if (MISPLACED_WILDCARD.test(name)) throw wildcardError(name);
       this.#client.subscribe(wanted, (error) => {
         if (error === null) resolve();
         else this.#onSubscribeError(error, names, reject);
@@ -174,6 +181,7 @@ class MqttJsConnection implements MqttConnection {
     const { topic, qos, payload } = message;
     const bytes = Buffer.from(payload.buffer, payload.byteOffset, payload.byteLength);
     return this.#operation(signal, (resolve) => {
+      if (/[#+]/.test(topic)) throw wildcardError(topic);
       this.#client.publish(topic, bytes, { qos }, (error) => {
         if (error === null || error === undefined) resolve();
         else this.#onOperationCut(error);
@@ -314,8 +322,8 @@ class MqttJsConnection implements MqttConnection {
         reject(this.#reasonToReject());
         return () => {};
       }
-      this.#pending.add(reject);
       start(resolve, reject);
+      this.#pending.add(reject);
       return () => this.#pending.delete(reject);
     });
   }
@@ -378,6 +386,14 @@ const CONNACK_MEANINGS: Readonly<Record<number, ConnackMeaning>> = {
 };
 
 const UNKNOWN_CONNACK: ConnackMeaning = { code: 'ERR_DPS_CONNACK_PROTOCOL', meaning: 'not a code of MQTT 3.1.1' };
+
+/** A broker answers a wildcard out of place by closing the connection, and would again after each reconnect. */
+function wildcardError(topic: string): ConfigurationError {
+  return new ConfigurationError({
+    code: 'ERR_DPS_CONFIG_UNSUPPORTED',
+    message: `MQTT cannot carry "${topic}": # and + are wildcards there. A device whose id contains them cannot use MQTT; give it another id.`,
+  });
+}
 
 function bytesOf(payload: string | Buffer): Uint8Array {
   const bytes = typeof payload === 'string' ? Buffer.from(payload) : payload;

@@ -14,7 +14,7 @@ export interface DpsTransportOptions {
   readonly clock: Clock;
   /** Makes the id of a request; never the same twice. */
   readonly randomUuid: () => string;
-  /** One bound over name look-up, TCP and TLS. Default 60,000. */
+  /** One bound over name look-up, TCP and TLS (default 60,000), and one over CONNACK after that (default 30,000). */
   readonly connectTimeoutMs?: number | undefined;
   /** The name to ask for (SNI) and to find in the server's certificate. Default: the endpoint's host. */
   readonly servername?: string | undefined;

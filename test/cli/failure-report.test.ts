@@ -69,6 +69,7 @@ describe('describeFailure', () => {
     ]);
     expect(text).toContain('  caused by:      ERR_DPS_CONNECT: No connection.\n');
     expect(text).toContain('  caused by:      ECONNREFUSED: connect ECONNREFUSED ::1:8883\n');
+    expect(text).toContain('  flag:           --timeout SECONDS allows more time\n');
     expect(text).toContain('  try again:      later, it may help\n');
     expect(text).not.toContain('failure-report.test');
   });

@@ -23,6 +23,7 @@ export interface FakeIoOptions {
   readonly isStdinSilent?: boolean;
   readonly isTerminal?: boolean;
   readonly stdoutFailure?: Error;
+  readonly onStdout?: (text: string) => void;
 }
 
 export function fakeIo(options: FakeIoOptions = {}): FakeIo {
@@ -39,7 +40,7 @@ export function fakeIo(options: FakeIoOptions = {}): FakeIo {
         return new TextEncoder().encode(options.stdin ?? '').subarray(0, limitBytes + 1);
       },
     },
-    stdout: output(out, false, options.stdoutFailure),
+    stdout: output(out, false, options.stdoutFailure, options.onStdout),
     stderr: output(err, options.isTerminal ?? false),
     onSignal(listener) {
       listeners.add(listener);
@@ -56,13 +57,19 @@ export function fakeIo(options: FakeIoOptions = {}): FakeIo {
   };
 }
 
-function output(written: string[], isTerminal: boolean, failure?: Error): Output {
+function output(
+  written: string[],
+  isTerminal: boolean,
+  failure?: Error,
+  listener: (text: string) => void = () => undefined,
+): Output {
   return {
     isTerminal,
     columns: 80,
     failure,
     write: async (text) => {
       written.push(text);
+      listener(text);
     },
   };
 }

@@ -1,5 +1,5 @@
 /** A raw HTTPS request, with whatever a test wants in it. */
-import { type IncomingHttpHeaders, type RequestOptions } from 'node:http';
+import type { IncomingHttpHeaders, RequestOptions } from 'node:http';
 import { request } from 'node:https';
 
 export interface HttpsReply {

@@ -1,7 +1,7 @@
 /** A raw MQTT client over TLS that does exactly what a test tells it, and nothing by itself. */
 import { once } from 'node:events';
 import { connect as connectTls, type TLSSocket } from 'node:tls';
-import { generate, type IConnackPacket, type IPublishPacket, type Packet, parser as makeParser } from 'mqtt-packet';
+import { generate, type IConnackPacket, type IPublishPacket, parser as makeParser, type Packet } from 'mqtt-packet';
 
 export interface ProbeOptions {
   /** `host:port` */

@@ -27,7 +27,7 @@ describe('the worked vectors of the reference', () => {
   it('accepts the documented signature', () => {
     const token = read(
       'SharedAccessSignature sr=0ne00111111%2Fregistrations%2Fmy-symkey-device' +
-        '&sig=8VPprb8BiTkuVE0hBqHm%2FSVrzVpdD8VZXcugntdbhuU%3D&se=1663952627&skn=registration',
+        '&sig=8VPprb8BiTkuVE0hBqHm%2FSVrzVpdD8VZcXugntdbhuU%3D&se=1663952627&skn=registration',
     );
     expect(isSignedBy(token, DEVICE_KEY)).toBe(true);
     expect(isSignedBy(token, OTHER_KEY)).toBe(false);

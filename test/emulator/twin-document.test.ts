@@ -11,10 +11,15 @@ function nested(levels: number): JsonObject {
 describe('a patch', () => {
   it('merges objects, replaces scalars and arrays, deletes by null', () => {
     const before = section({ fan: 1, led: { on: true, color: 'red' }, list: [1, 2, 3], gone: { a: 1 } }, 4);
-    expect(patchSection(before, { fan: 2, led: { on: false }, list: [9], gone: null, fresh: { a: { b: 1 } } })).toEqual({
-      section: { version: 5, properties: { fan: 2, led: { on: false, color: 'red' }, list: [9], fresh: { a: { b: 1 } } } },
-      pushed: { fan: 2, led: { on: false }, list: [9], gone: null, fresh: { a: { b: 1 } } },
-    });
+    expect(patchSection(before, { fan: 2, led: { on: false }, list: [9], gone: null, fresh: { a: { b: 1 } } })).toEqual(
+      {
+        section: {
+          version: 5,
+          properties: { fan: 2, led: { on: false, color: 'red' }, list: [9], fresh: { a: { b: 1 } } },
+        },
+        pushed: { fan: 2, led: { on: false }, list: [9], gone: null, fresh: { a: { b: 1 } } },
+      },
+    );
   });
 
   it('counts up also when it changes nothing', () => {

@@ -69,6 +69,7 @@ export class FakeHubConnection implements MqttConnection {
 
   async close(): Promise<void> {
     if (!this.#isOver) this.#broker.log.push('DISCONNECT');
+    if (!this.#broker.isClosing) await this.#broker.untilClosing();
     this.#end(undefined, new Error('closed on this side'));
     await this.closed;
   }
@@ -140,6 +141,7 @@ export class FakeHubBroker {
   isSubacking = true;
   isPubacking = true;
   isAccepting = true;
+  isClosing = true;
   /** The next connects fail with these, in order. */
   readonly refusals: Error[] = [];
   desired = '{"$version":4}';
@@ -151,7 +153,8 @@ export class FakeHubBroker {
   /** Answers to the next GETs or PATCHes instead of success: status and body. */
   readonly getErrors: [status: number, body: string][] = [];
   readonly patchErrors: [status: number, body: string][] = [];
-  #waiting: (() => void)[] = [];
+  readonly #waiting: (() => void)[] = [];
+  readonly #slowClosings: (() => void)[] = [];
 
   readonly open: OpenHubConnection = async (request, signal) => {
     this.requests.push(request);
@@ -163,6 +166,16 @@ export class FakeHubBroker {
     this.connections.push(connection);
     return connection;
   };
+
+  /** What a `close()` waits for while `isClosing` is off: the socket takes its time. */
+  untilClosing(): Promise<void> {
+    return new Promise((resolve) => this.#slowClosings.push(resolve));
+  }
+
+  finishClosing(): void {
+    this.isClosing = true;
+    for (const resolve of this.#slowClosings.splice(0)) resolve();
+  }
 
   accept(): void {
     this.isAccepting = true;

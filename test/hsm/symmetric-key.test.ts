@@ -141,6 +141,8 @@ describe('key files', () => {
     expect(await failureOf({ registrationId: 'dev-1', key: { file: readable } })).toMatchObject({
       code: 'ERR_DPS_HSM_FILE_MODE',
     });
+    const group = await failureOf({ registrationId: 'dev-1', groupKey: { file: readable } });
+    expect(group.message).toMatch(/^The group key file /);
     const absent = join(folder, 'absent');
     expect(await failureOf({ registrationId: 'dev-1', key: { file: absent } })).toMatchObject({
       code: 'ERR_DPS_HSM_FILE_UNREADABLE',

@@ -313,6 +313,20 @@ describe('the end of a session', () => {
     expect(bench.clock.pending).toBe(0);
   });
 
+  it('by close() is over when the connection is', async () => {
+    const bench = new HubBench();
+    const session = await bench.open();
+    bench.broker.isClosing = false;
+    let isClosed = false;
+    const closing = session.close().then(() => {
+      isClosed = true;
+    });
+    await settle();
+    expect(isClosed).toBe(false);
+    bench.broker.finishClosing();
+    await closing;
+  });
+
   it('by close() ends what is under way and refuses what comes after', async () => {
     const bench = new HubBench();
     const session = await bench.open();

@@ -42,6 +42,19 @@ describe('token renewal', () => {
     expect(bench.clock.pending).toBe(0);
   });
 
+  it('connects only when the old connection is closed: the hub would cut off the older of two', async () => {
+    const bench = new HubBench();
+    const session = await bench.open();
+    bench.takeLog();
+    bench.broker.isClosing = false;
+    await pass(bench, RENEWAL_MS);
+    expect(bench.takeLog()).toEqual(['DISCONNECT']);
+    bench.broker.finishClosing();
+    await settle();
+    expect(bench.takeLog()[0]).toBe('CONNECT dev-1');
+    await session.close();
+  });
+
   it('goes on for ever', async () => {
     const bench = new HubBench();
     const session = await bench.open();

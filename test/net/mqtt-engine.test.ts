@@ -4,7 +4,7 @@ import fc from 'fast-check';
 import mqttPacket from 'mqtt-packet';
 import { describe, expect, it, onTestFinished, vi } from 'vitest';
 import type { CancelSignal } from '../../src/core/cancel-signal.js';
-import { isDpsError, ProtocolError, TransportError } from '../../src/errors.js';
+import { ConfigurationError, isDpsError, ProtocolError, TransportError } from '../../src/errors.js';
 import { type MqttConnection, type MqttDelivery, type MqttOpenOptions, openMqtt } from '../../src/net/mqtt-engine.js';
 import { ManualClock } from '../fakes/manual-clock.js';
 import { bytes } from '../fakes/mqtt-bytes.js';
@@ -280,6 +280,32 @@ describe('publish', () => {
   });
 });
 
+describe('a wildcard out of place', () => {
+  it.each(['devices/a#b/#', '#/a', 'a/b+', '+a/b', '##'])('is not subscribed to (%s)', async (topicFilter) => {
+    const { connection, wire } = await connectedBench();
+    const error = await failureOf(connection.subscribe([{ topicFilter, qos: 1 }], never));
+    expect(error).toBeInstanceOf(ConfigurationError);
+    expect(error.message).toContain(topicFilter);
+    await roundTrip(connection, wire);
+  });
+
+  it.each(['devices/a#b', 'a/+'])('is not published to (%s)', async (topic) => {
+    const { connection, wire } = await connectedBench();
+    const error = await failureOf(connection.publish({ ...publishOf('x'), topic }, never));
+    expect(error).toBeInstanceOf(ConfigurationError);
+    await roundTrip(connection, wire);
+  });
+
+  it('is one only out of place', async () => {
+    const { connection, wire } = await connectedBench();
+    const filters = ['#', '+', '+/a/+', '$iothub/twin/res/#'].map((topicFilter) => ({ topicFilter, qos: 0 as const }));
+    const subscribed = connection.subscribe(filters, never);
+    await wire.readMqttPacket();
+    await wire.write(bytes('90 06 0001 00 00 00 00'));
+    await subscribed;
+  });
+});
+
 describe('deliveries', () => {
   it('are acknowledged when asked, in any order, once, and hold nothing up', async () => {
     const { connection, wire, messages } = await connectedBench();
@@ -344,10 +370,14 @@ describe('the end of a connection', () => {
     await connection.close();
   });
 
-  it('delivers what came before the end first', async () => {
-    const { connection, wire, messages } = await connectedBench();
-    wire.end(bytes("30 04 0001 't' 'a'  30 04 0001 't' 'b'  30 04 0001 't' 'c'"));
-    await connection.closed;
+  it('delivers what came before the end first, even when both come at once', async () => {
+    const socket = new Duplex({ read() {}, write: (_data, _encoding, done) => done() });
+    const { opening, messages } = await bench({ socket });
+    socket.push(CONNACK);
+    const connection = await opening;
+    socket.push(bytes("30 04 0001 't' 'a'  30 04 0001 't' 'b'  30 04 0001 't' 'c'"));
+    socket.push(null);
+    expect(await connection.closed).toMatchObject({ code: 'ERR_DPS_CONNECTION_LOST' });
     expect(messages).toHaveLength(3);
   });
 

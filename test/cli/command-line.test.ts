@@ -1,0 +1,195 @@
+/** The built command, as a boot script runs it. `npm run build` comes first. */
+import { type ChildProcessWithoutNullStreams, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { readFileSync, symlinkSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { describe, expect, it, onTestFinished } from 'vitest';
+import { type Emulator, type EmulatorConfig, startEmulator } from '../../src/emulator/index.js';
+import { PACKAGE_VERSION } from '../../src/version.js';
+import { temporaryFolder } from './temporary-folder.js';
+
+const PROGRAM = fileURLToPath(new URL('../../dist/src/cli/main.js', import.meta.url));
+const META = fileURLToPath(new URL('../../dist/meta.json', import.meta.url));
+
+interface Ended {
+  readonly status: number | null;
+  readonly signal: NodeJS.Signals | null;
+  readonly out: string;
+  readonly err: string;
+}
+
+interface Running {
+  readonly child: ChildProcessWithoutNullStreams;
+  readonly ended: Promise<Ended>;
+  /** Settles when standard error has the text. */
+  readonly seen: (text: string) => Promise<void>;
+}
+
+function start(args: readonly string[], env: Record<string, string> = {}, program = PROGRAM): Running {
+  const child = spawn(process.execPath, [program, ...args], { env: { PATH: process.env.PATH, ...env } });
+  let out = '';
+  let err = '';
+  child.stdout.setEncoding('utf8').on('data', (text: string) => {
+    out += text;
+  });
+  child.stderr.setEncoding('utf8').on('data', (text: string) => {
+    err += text;
+  });
+  child.stdin.on('error', () => undefined);
+  const ended = once(child, 'close').then(([status, signal]) => ({ status, signal, out, err }) as Ended);
+  onTestFinished(() => {
+    child.kill('SIGKILL');
+  });
+  const seen = async (text: string): Promise<void> => {
+    while (!err.includes(text)) {
+      const isOver = await Promise.race([ended.then(() => true), once(child.stderr, 'data').then(() => false)]);
+      if (isOver && !err.includes(text)) expect.fail(`Ended without ${text}: ${err}`);
+    }
+  };
+  return { child, ended, seen };
+}
+
+/** An emulator with one device, and the flags that lead there. */
+async function withDevice(config: EmulatorConfig = {}): Promise<{ emulator: Emulator; key: string; flags: string[] }> {
+  const emulator = await startEmulator({ retryAfterSeconds: 1, ...config });
+  onTestFinished(() => emulator.close());
+  const key = Buffer.alloc(32, 5).toString('base64');
+  emulator.enroll({ registrationId: 'dev-1', attestation: { symmetricKey: { primaryKey: key } } });
+  const ca = join(temporaryFolder(), 'ca.pem');
+  writeFileSync(ca, emulator.caPem);
+  const flags = [
+    '--id-scope',
+    emulator.idScope,
+    '--registration-id',
+    'dev-1',
+    '--endpoint',
+    emulator.endpoints.dps.mqtt,
+  ];
+  return { emulator, key, flags: ['provision', ...flags, '--ca-file', ca] };
+}
+
+describe('dps-device as a process', () => {
+  it('prints its version and help', async () => {
+    expect(await start(['--version']).ended).toMatchObject({ status: 0, out: `${PACKAGE_VERSION}\n`, err: '' });
+    expect(await start(['--help']).ended).toMatchObject({ status: 0, err: '' });
+  });
+
+  it('runs through the link that a package manager makes', async () => {
+    const link = join(temporaryFolder(), 'dps-device');
+    symlinkSync(PROGRAM, link);
+    expect(await start(['--version'], {}, link).ended).toMatchObject({ status: 0, out: `${PACKAGE_VERSION}\n` });
+    expect(readFileSync(PROGRAM, 'utf8')).toMatch(/^#!\/usr\/bin\/env node\n/);
+  });
+
+  it('ends in 64 for a wrong command line and in 78 for a wrong configuration', async () => {
+    expect(await start(['provison']).ended).toMatchObject({ status: 64, out: '' });
+    expect(await start(['provision', '--key', 'S3CRET']).ended).toMatchObject({ status: 64, out: '' });
+    expect(await start(['provision'], { DPS_TIMEOUT: 'x' }).ended).toMatchObject({ status: 78, out: '' });
+  });
+
+  it('provisions with a key from the environment, and ends by itself', async () => {
+    const { key, flags } = await withDevice();
+    const { status, out, err } = await start(flags, { DPS_SYMMETRIC_KEY: key }).ended;
+    expect([status, err]).toEqual([0, expect.stringContaining('provisioned: dev-1 at ')]);
+    expect(JSON.parse(out)).toMatchObject({
+      status: 'provisioned',
+      deviceId: 'dev-1',
+      twin: { desired: { version: 1 } },
+    });
+    expect(out + err).not.toContain(key);
+  });
+
+  it('provisions with a key from standard input', async () => {
+    const { key, flags } = await withDevice();
+    const { child, ended } = start([...flags, '--symmetric-key-file', '-']);
+    child.stdin.end(`${key}\n`);
+    expect(await ended).toMatchObject({ status: 0 });
+  });
+
+  it.each([
+    ['SIGINT', 130],
+    ['SIGTERM', 143],
+  ] as const)('ends in order at %s', async (signal, expected) => {
+    const { emulator, key, flags } = await withDevice({ retryAfterSeconds: 120 });
+    const { child, ended, seen } = start([...flags, '--json-log'], { DPS_SYMMETRIC_KEY: key });
+    await seen('"type":"waiting"');
+    child.kill(signal);
+    const { status, out, err } = await ended;
+    expect([status, out]).toEqual([expected, '']);
+    expect(err).toContain('"code":"ERR_DPS_CANCELLED"');
+    expect(await emulator.trace.waitFor({ event: 'close' })).toMatchObject({ service: 'dps' });
+  });
+
+  it('ends when it is told to while it waits for standard input', async () => {
+    const { child, ended } = start(['provision', '--config', '-', '--json-log']);
+    // More than a pipe holds, less than is read: gone once the command is reading, signals in hand.
+    await new Promise<unknown>((resolve) => child.stdin.write(' '.repeat(900_000), resolve));
+    child.kill('SIGTERM');
+    const { status, signal } = await ended;
+    expect([status, signal]).toEqual([143, null]);
+  });
+
+  it('survives that nobody reads what it writes', async () => {
+    const { key, flags } = await withDevice();
+    const { child, ended } = start(flags, { DPS_SYMMETRIC_KEY: key });
+    child.stdout.destroy();
+    child.stderr.destroy();
+    expect(await ended).toMatchObject({ status: 0, signal: null });
+  });
+
+  it('emulates, for devices in other processes, until it is told to end', async () => {
+    const folder = join(temporaryFolder(), 'demo');
+    const emulator = start(['emulator', '--demo', folder]);
+    await emulator.seen('a device to try');
+    for (const name of ['x509.json', 'symmetric-key.json']) {
+      expect(await start(['provision', '--config', join(folder, name)]).ended).toMatchObject({ status: 0 });
+    }
+    emulator.child.kill('SIGINT');
+    const { status, out, err } = await emulator.ended;
+    expect([status, err]).toEqual([0, expect.stringContaining('stopping: SIGINT')]);
+    expect(JSON.parse(out)).toMatchObject({ ready: true, pid: emulator.child.pid });
+  });
+});
+
+describe('the built command', () => {
+  interface Output {
+    readonly inputs: Record<string, unknown>;
+    readonly imports: readonly { readonly path: string; readonly kind: string; readonly external?: boolean }[];
+  }
+  const { outputs } = JSON.parse(readFileSync(META, 'utf8')) as { outputs: Record<string, Output> };
+
+  /** Sources that are loaded with `entry`: at once, or also those that it may load later. */
+  function reach(entry: string, withLazy: boolean): string[] {
+    const files = [entry];
+    for (const file of files) {
+      for (const { path, kind, external } of outputs[file]?.imports ?? []) {
+        const isFollowed = withLazy || kind === 'import-statement';
+        if (isFollowed && external !== true && !files.includes(path)) files.push(path);
+      }
+    }
+    return files.flatMap((file) => Object.keys(outputs[file]?.inputs ?? {}));
+  }
+
+  function chunkWith(source: string): string {
+    return Object.keys(outputs).find((name) => source in (outputs[name]?.inputs ?? {})) ?? expect.fail(`No ${source}`);
+  }
+
+  it('starts with next to nothing', () => {
+    const sources = reach('dist/src/cli/main.js', false);
+    expect(sources).toContain('src/cli/main.ts');
+    const heavy = sources.filter((path) => /^(node_modules|src\/(emulator|core|net|hub|transports)|hsm)\//.test(path));
+    expect(heavy).toEqual([]);
+    expect(sources).not.toContain('src/compose.ts');
+    expect(sources).not.toContain('src/cli/provision.ts');
+  });
+
+  it('never brings the emulator to a device, nor the device to the emulator', () => {
+    const device = reach(chunkWith('src/cli/provision.ts'), true);
+    expect(device).toContain('src/transports/mqtt.ts');
+    expect(device.filter((path) => path.startsWith('src/emulator/'))).toEqual([]);
+    const emulator = reach(chunkWith('src/cli/emulator.ts'), true);
+    expect(emulator).toContain('src/emulator/emulator.ts');
+    expect(emulator.filter((path) => /^src\/(transports|hub|net|compose)/.test(path))).toEqual([]);
+  });
+});

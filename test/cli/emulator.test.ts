@@ -1,0 +1,256 @@
+import { existsSync, mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { describe, expect, it } from 'vitest';
+import { EMULATOR_SPEC } from '../../src/cli/emulator-spec.js';
+import { main } from '../../src/cli/main.js';
+import { type FakeIo, fakeIo } from './fake-io.js';
+import { temporaryFolder } from './temporary-folder.js';
+
+interface Ready {
+  readonly idScope: string;
+  readonly endpoints: {
+    readonly dps: { readonly mqtt: string; readonly https: string };
+    readonly hubs: readonly { readonly name: string; readonly hostName: string }[];
+  };
+  readonly caPem: string;
+  readonly caFile?: string;
+  readonly demo?: { readonly folder: string; readonly configurations: readonly string[] };
+}
+
+/** Runs the emulator until `work` is done with it; `work` is not called when it does not come up. */
+async function withEmulator(
+  args: string[],
+  work: (ready: Ready, io: FakeIo) => Promise<void> | void = () => undefined,
+): Promise<{ status: number; io: FakeIo }> {
+  let announced: (line: string) => void = () => undefined;
+  const line = new Promise<string>((resolve) => {
+    announced = resolve;
+  });
+  const io = fakeIo({ onStdout: (text) => announced(text) });
+  const ended = main(['emulator', ...args], io);
+  const first = await Promise.race([line, ended]);
+  if (typeof first === 'string') {
+    try {
+      expect(first.split('\n')).toHaveLength(2);
+      await work(JSON.parse(first) as Ready, io);
+    } finally {
+      io.send('SIGTERM');
+    }
+  }
+  return { status: await ended, io };
+}
+
+function provision(...args: string[]): Promise<{ status: number; io: FakeIo }> {
+  const io = fakeIo();
+  return main(['provision', ...args], io).then((status) => ({ status, io }));
+}
+
+describe('dps-device emulator', () => {
+  it('says on one line where it is, logs, and ends in 0 when it is stopped', async () => {
+    const { status, io } = await withEmulator([], (ready) => {
+      expect(ready).toEqual({
+        ready: true,
+        pid: process.pid,
+        idScope: '0ne00000000',
+        idScopes: ['0ne00000000'],
+        endpoints: {
+          dps: { mqtt: expect.stringMatching(/^localhost:\d+$/), https: expect.stringMatching(/^localhost:\d+$/) },
+          hubs: [expect.objectContaining({ name: 'hub-1', mqtt: expect.stringMatching(/^localhost:\d+$/) })],
+        },
+        caPem: expect.stringMatching(/^-----BEGIN CERTIFICATE-----/),
+      });
+    });
+    expect(status).toBe(0);
+    expect(io.err()).toMatch(
+      /^DPS listens at localhost:\d+ \(MQTT\) and localhost:\d+ \(HTTPS\), ID scope 0ne00000000\n/,
+    );
+    expect(io.err()).toMatch(/\nstopping: SIGTERM\n$/);
+    expect(io.listeners()).toBe(0);
+  });
+
+  it('takes its configuration from a file, beside which the files of that lie, and flags before it', async () => {
+    const folder = temporaryFolder();
+    const caFile = join(folder, 'ca.pem');
+    const config = { idScope: '0ne11111111', ports: { mqtt: 1 }, hubs: [{ name: 'north' }, { name: 'south' }] };
+    writeFileSync(join(folder, 'emulator.json'), JSON.stringify(config));
+    const args = [
+      '--config',
+      join(folder, 'emulator.json'),
+      '--mqtt-port=0',
+      '--host=127.0.0.1',
+      `--ca-file=${caFile}`,
+    ];
+    const { status } = await withEmulator(args, (ready) => {
+      expect(ready.idScope).toBe('0ne11111111');
+      expect(ready.endpoints.dps.mqtt).not.toBe('localhost:1');
+      expect(ready.endpoints.hubs.map(({ name }) => name)).toEqual(['north', 'south']);
+      expect(ready.caFile).toBe(caFile);
+      expect(readFileSync(caFile, 'utf8')).toBe(ready.caPem);
+    });
+    expect(status).toBe(0);
+  });
+
+  it('logs nothing when quiet, and objects for machines', async () => {
+    expect((await withEmulator(['--quiet'])).io.err()).toBe('');
+    const { io } = await withEmulator(['--json-log']);
+    for (const line of io.err().trim().split('\n')) {
+      expect(JSON.parse(line)).toEqual({ type: 'log', line: expect.any(String) });
+    }
+  });
+
+  it.each([
+    [['--mqtt-port', 'x'], 64, '--mqtt-port: it must be a port'],
+    [['--port', '8883'], 64, 'There is no flag --port. Give --mqtt-port or --https-port.'],
+    [['--id-scope', 'x'], 64, 'There is no flag --id-scope.'],
+    [['--demo', 'a', '--config', 'b'], 64, 'give either --demo or --config'],
+    [['--config', 'does-not-exist.json'], 78, 'does-not-exist.json does not exist'],
+    [['--ca-file', 'does-not-exist/ca.pem'], 78, 'does-not-exist'],
+    [['--host', '192.0.2.1'], 78, 'cannot listen on 192.0.2.1'],
+  ])('%j does not start', async (args, expected, message) => {
+    const { status, io } = await withEmulator(args, () => expect.fail('It started'));
+    expect(status).toBe(expected);
+    expect(io.err()).toContain(message);
+    expect(io.out()).toBe('');
+  });
+
+  it('names the nearest key of a configuration with an unknown one', async () => {
+    const path = join(temporaryFolder(), 'emulator.json');
+    writeFileSync(path, '{"enrolments":[]}');
+    const { status, io } = await withEmulator(['--config', path]);
+    expect(status).toBe(78);
+    expect(io.err()).toContain('"enrollments"');
+  });
+
+  it('says that a port is taken', async () => {
+    await withEmulator([], async ({ endpoints }) => {
+      const port = endpoints.dps.mqtt.split(':')[1] ?? '';
+      const { status, io } = await withEmulator(['--mqtt-port', port]);
+      expect(status).toBe(78);
+      expect(io.err()).toContain(`port ${port} (EADDRINUSE)`);
+    });
+  });
+
+  it('tells every option in its help', async () => {
+    const io = fakeIo();
+    expect(await main(['emulator', '--help'], io)).toBe(0);
+    for (const { name } of EMULATOR_SPEC.options) expect(io.out()).toContain(`\n  --${name}`);
+    const widths = io
+      .out()
+      .split('\n')
+      .map((line) => line.length);
+    expect(Math.max(...widths)).toBeLessThanOrEqual(100);
+  });
+});
+
+describe('emulator --demo', () => {
+  it('makes devices that provision as they are, over MQTT and HTTPS', async () => {
+    const folder = join(temporaryFolder(), 'new', 'demo');
+    await withEmulator(['--demo', folder], async ({ demo, endpoints }, emulator) => {
+      expect(demo).toEqual({
+        folder,
+        configurations: ['symmetric-key.json', 'x509.json', 'symmetric-key-https.json', 'x509-https.json'].map((name) =>
+          join(folder, name),
+        ),
+      });
+      for (const config of demo?.configurations ?? []) {
+        const connection = join(folder, 'connection');
+        const { status, io } = await provision('--config', config, '--write-connection', connection);
+        expect([config, status, io.err()]).toEqual([config, 0, expect.stringContaining('provisioned: demo-')]);
+        const isX509 = config.includes('x509');
+        const device = isX509 ? 'demo-x509' : 'demo-symmetric-key';
+        expect(JSON.parse(io.out())).toMatchObject({
+          status: 'provisioned',
+          registrationId: device,
+          deviceId: device,
+          attestation: isX509 ? 'x509' : 'symmetricKey',
+          transport: { dps: config.includes('https') ? 'https' : 'mqtt', hub: 'mqtt' },
+          twin: {
+            desired: { version: 1, properties: { telemetryIntervalSeconds: isX509 ? 60 : 30 } },
+            reported: { version: 1, properties: {} },
+          },
+          connectionFile: connection,
+        });
+        const key = readFileSync(join(folder, 'symmetric-key.key'), 'utf8').trim();
+        const credential = isX509 ? 'x509=true' : `SharedAccessKey=${key}`;
+        const hostName = endpoints.hubs[0]?.hostName;
+        expect(readFileSync(connection, 'utf8')).toBe(`HostName=${hostName};DeviceId=${device};${credential}\n`);
+        expect(io.out() + io.err() + emulator.out() + emulator.err()).not.toContain(key);
+      }
+    });
+  });
+
+  it('keeps keys to their owner', async () => {
+    const folder = temporaryFolder();
+    await withEmulator(['--demo', folder]);
+    const modes = Object.fromEntries(
+      readdirSync(folder).map((name) => [name, statSync(join(folder, name)).mode & 0o777]),
+    );
+    expect(modes).toMatchObject({ 'symmetric-key.key': 0o600, 'x509.key': 0o600, 'emulator.json': 0o600 });
+    expect(Object.keys(modes).sort()).toEqual([
+      'ca.pem',
+      'emulator.json',
+      'symmetric-key-https.json',
+      'symmetric-key.json',
+      'symmetric-key.key',
+      'x509-https.json',
+      'x509.json',
+      'x509.key',
+      'x509.pem',
+    ]);
+  });
+
+  it('uses a folder again, with the credentials and the configuration in it', async () => {
+    const folder = temporaryFolder();
+    const lasting = ['symmetric-key.key', 'x509.pem', 'x509.key'];
+    const readLasting = (): string[] => lasting.map((name) => readFileSync(join(folder, name), 'utf8'));
+    await withEmulator(['--demo', folder]);
+    const before = readLasting();
+    const path = join(folder, 'emulator.json');
+    writeFileSync(path, readFileSync(path, 'utf8').replace('"enrollments"', '"idScope": "0ne22222222", "enrollments"'));
+    await withEmulator(['--demo', folder], async ({ idScope }) => {
+      expect(idScope).toBe('0ne22222222');
+      expect(readLasting()).toEqual(before);
+      expect((await provision('--config', join(folder, 'x509.json'))).status).toBe(0);
+    });
+  });
+
+  it("overwrites nobody's files", async () => {
+    const folder = temporaryFolder();
+    writeFileSync(join(folder, 'x509.key'), 'mine');
+    const { status, io } = await withEmulator(['--demo', folder]);
+    expect(status).toBe(78);
+    expect(io.err()).toContain('has x509.key but no emulator.json');
+    expect(readFileSync(join(folder, 'x509.key'), 'utf8')).toBe('mine');
+    expect(readdirSync(folder)).toEqual(['x509.key']);
+  });
+
+  it('needs a folder', async () => {
+    const folder = temporaryFolder();
+    writeFileSync(join(folder, 'file'), '');
+    mkdirSync(join(folder, 'sub'));
+    const { status, io } = await withEmulator(['--demo', join(folder, 'file')]);
+    expect(status).toBe(78);
+    expect(io.err()).toContain('is not a folder');
+    expect(existsSync(join(folder, 'sub', 'ca.pem'))).toBe(false);
+  });
+});
+
+describe('provision against the emulator', () => {
+  it('ends in the status for what is wrong', async () => {
+    const folder = temporaryFolder();
+    await withEmulator(['--demo', folder], async () => {
+      const keyConfig = join(folder, 'symmetric-key.json');
+      const wrongKey = join(folder, 'wrong.key');
+      writeFileSync(wrongKey, Buffer.alloc(32, 7).toString('base64'), { mode: 0o600 });
+      const wrong = await provision('--config', keyConfig, '--symmetric-key-file', wrongKey);
+      expect(wrong.status).toBe(77);
+      expect(wrong.io.err()).toMatch(/error ERR_DPS_SERVICE_UNAUTHORIZED: [\s\S]*\n {2}tracking id: +\S+\n/);
+      const untrusted = await provision('--config', keyConfig, '--ca-file', join(folder, 'x509.pem'));
+      expect(untrusted.status).toBe(78);
+      expect(untrusted.io.err()).toContain('--ca-file FILE gives authorities to trust');
+      const mismatch = await provision('--config', join(folder, 'x509.json'), '--registration-id', 'other');
+      expect(mismatch.status).toBe(71);
+      for (const { io } of [wrong, untrusted, mismatch]) expect(io.out()).toBe('');
+    });
+  });
+});
