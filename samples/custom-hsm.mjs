@@ -20,7 +20,13 @@ const hsm = {
   sign: (data) => chip.hmacSha256(data),
 };
 
-const device = await provision({ idScope: rig.idScope, endpoint: rig.endpoints.https, transport: 'https', ca: rig.ca, hsm });
+const device = await provision({
+  idScope: rig.idScope,
+  endpoint: rig.endpoints.https,
+  transport: 'https',
+  ca: rig.ca,
+  hsm,
+});
 console.log(`provisioned at ${device.assignedHub} as ${device.deviceId}`);
 console.log('initial twin', device.twin);
 await device.connectionString().catch((error) => console.log(`as it should be: ${error.code}`));

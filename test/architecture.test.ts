@@ -32,7 +32,8 @@ describe('the house', () => {
   });
 
   it('keeps time, chance and the host out of the core', () => {
-    const host = /\b(Date\.now|new Date\(\)|Math\.random|performance\.|process\.|Buffer\b|TextEncoder|TextDecoder|setTimeout|setInterval|queueMicrotask|console\.|AbortController)/;
+    const host =
+      /\b(Date\.now|new Date\(\)|Math\.random|performance\.|process\.|Buffer\b|TextEncoder|TextDecoder|setTimeout|setInterval|queueMicrotask|console\.|AbortController)/;
     const offenders = sources('src/core').flatMap(({ path, text }) => {
       const found = withoutComments(text).match(host);
       return found === null ? [] : [`${path}: ${found[0]}`];
@@ -53,7 +54,11 @@ describe('the house', () => {
   it('never lets an option weaken TLS on the device side', () => {
     const offenders = sources('src', 'hsm')
       .filter(({ path }) => !path.startsWith('src/emulator/'))
-      .filter(({ text }) => /rejectUnauthorized: (?!true)|checkServerIdentity:\s*\(\)\s*=>|NODE_TLS_REJECT_UNAUTHORIZED/.test(withoutComments(text)))
+      .filter(({ text }) =>
+        /rejectUnauthorized: (?!true)|checkServerIdentity:\s*\(\)\s*=>|NODE_TLS_REJECT_UNAUTHORIZED/.test(
+          withoutComments(text),
+        ),
+      )
       .map(({ path }) => path);
     expect(offenders).toEqual([]);
   });

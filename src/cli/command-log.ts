@@ -49,15 +49,10 @@ export class CommandLog {
     await this.#writeLine(this.#isJson ? JSON.stringify(event) : text);
   }
 
-  /** Takes the live line away, so that what follows starts on a line of its own. */
-  async endSteps(): Promise<void> {
-    if (!this.#isLineOpen) return;
-    this.#isLineOpen = false;
-    await this.#output.write(CLEAR_LINE);
-  }
-
+  /** Takes the live line away first, so that this one starts where a line does. */
   async #writeLine(line: string): Promise<void> {
-    await this.endSteps();
-    await this.#output.write(`${line}\n`);
+    const clearing = this.#isLineOpen ? CLEAR_LINE : '';
+    this.#isLineOpen = false;
+    await this.#output.write(`${clearing}${line}\n`);
   }
 }

@@ -55,8 +55,11 @@ function chooseAttestation(options: Options, secrets: GivenSecrets): Attestation
 /** Labels of all that was given for one kind of attestation. */
 function givenFor(attestation: Attestation, options: Options, secrets: GivenSecrets): string[] {
   const files = FILES_OF[attestation].filter((name) => options.text(name) !== undefined);
-  const labels = SECRETS_OF[attestation].map((name) => secrets.get(name)?.label).filter((label) => label !== undefined);
-  return [...files.map((name) => options.label(name)), ...labels];
+  return [...files.map((name) => options.label(name)), ...labelsOf(SECRETS_OF[attestation], secrets)];
+}
+
+function labelsOf(names: readonly string[], secrets: GivenSecrets): string[] {
+  return names.map((name) => secrets.get(name)?.label).filter((label) => label !== undefined);
 }
 
 function twoIdentities(options: Options, labels: readonly string[]): Error {
@@ -76,7 +79,9 @@ function symmetricKeyIdentity(options: Options, secrets: GivenSecrets): Identity
   }
   const key = secrets.get('symmetric-key');
   const groupKey = secrets.get('group-key');
-  if (key !== undefined && groupKey !== undefined) throw twoIdentities(options, [key.label, groupKey.label]);
+  const device = labelsOf(['symmetric-key', 'secondary-symmetric-key'], secrets);
+  const group = labelsOf(['group-key', 'secondary-group-key'], secrets);
+  if (device.length > 0 && group.length > 0) throw twoIdentities(options, [...device, ...group]);
   const first = key ?? groupKey;
   if (first === undefined) {
     throw options.missing(

@@ -62,7 +62,8 @@ export function outputTo(stream: Writable & { readonly isTTY?: boolean; readonly
   return {
     isTerminal: stream.isTTY === true && process.env.TERM !== 'dumb',
     get columns() {
-      return stream.columns ?? 80;
+      // Some terminals do not know how wide they are, and say 0.
+      return stream.columns || 80;
     },
     get failure() {
       return failure;

@@ -11,6 +11,7 @@ import { describeFailure } from './failure-report.js';
 import { commandHelp, exitStatusHelp } from './help.js';
 import { listenForInterruption } from './interruption.js';
 import { type CliIo, processIo } from './io.js';
+import { parseSwitch } from './option-spec.js';
 
 /** A command by name; its code is loaded when it is asked for. */
 export interface CommandDoor {
@@ -37,7 +38,7 @@ const COMMANDS: CommandDoors = {
  * @returns the exit status.
  */
 export async function main(argv: readonly string[], io: CliIo, commands: CommandDoors = COMMANDS): Promise<number> {
-  const log = new CommandLog(io.stderr, argv.includes('--json-log') || io.env.DPS_JSON_LOG === '1');
+  const log = new CommandLog(io.stderr, argv.includes('--json-log') || parseSwitch(io.env.DPS_JSON_LOG ?? '') === true);
   const interruption = listenForInterruption(io);
   const failureContext: Record<string, string> = {};
   const [name = '', ...args] = argv;

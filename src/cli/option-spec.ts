@@ -43,6 +43,12 @@ export function environmentName(name: string): string {
   return `DPS_${name.toUpperCase().replaceAll('-', '_')}`;
 }
 
+/** How a switch is spelled in the environment; `undefined` for anything else. */
+export function parseSwitch(text: string): boolean | undefined {
+  if (/^(1|true|yes|on)$/i.test(text)) return true;
+  return /^(0|false|no|off)$/i.test(text) ? false : undefined;
+}
+
 export function configKey(name: string): string {
   return name.replace(/-([a-z0-9])/g, (_, letter: string) => letter.toUpperCase());
 }

@@ -4,7 +4,7 @@ import { nearestName } from '../nearest-name.js';
 import { UsageError } from './cli-errors.js';
 import { isSecretName, parseFlags } from './flags.js';
 import type { CliIo } from './io.js';
-import { type CommandSpec, configKey, environmentName, type OptionSpec } from './option-spec.js';
+import { type CommandSpec, configKey, environmentName, type OptionSpec, parseSwitch } from './option-spec.js';
 import { type InputSource, readJsonObjectInput } from './text-file.js';
 
 /** Where a value came from; earlier layers win. */
@@ -107,7 +107,7 @@ function addEnvironment(
     const label = environmentName(option.name);
     const raw = env[label];
     if (raw === undefined || raw === '') continue;
-    const read = readValue(option.kind === 'switch' ? readSwitch(raw) : raw, option);
+    const read = readValue(option.kind === 'switch' ? parseSwitch(raw) : raw, option);
     if ('problem' in read) throw configError('ERR_DPS_CONFIG_OPTION', label, `${label}: ${read.problem}`);
     if (!given.has(option.name)) given.set(option.name, { layer: 'environment', label, value: read.value });
   }
@@ -199,11 +199,6 @@ function isPort(value: number): boolean {
 function explainChoice(raw: string, choices: readonly string[]): string {
   const nearest = nearestName(raw, choices);
   return `it must be one of ${choices.join(', ')}.${nearest === undefined ? '' : ` Did you mean ${nearest}?`}`;
-}
-
-function readSwitch(raw: string): boolean | string {
-  if (/^(1|true|yes|on)$/i.test(raw)) return true;
-  return /^(0|false|no|off)$/i.test(raw) ? false : raw;
 }
 
 function checkStandardInput(given: ReadonlyMap<string, Given>, spec: CommandSpec): void {

@@ -125,7 +125,6 @@ interface Started {
 /** Tells every step while the journey goes on; settles after the last one has been told. */
 async function follow(journey: Provisioning, log: CommandLog): Promise<[Started, ProvisionedDevice]> {
   const [told, outcome] = await Promise.allSettled([tellSteps(journey, log), journey]);
-  await log.endSteps();
   if (outcome.status === 'rejected') throw outcome.reason;
   if (told.status === 'rejected') throw told.reason;
   if (told.value === undefined) throw new TypeError('A journey ended well without having started');

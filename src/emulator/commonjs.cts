@@ -1,5 +1,5 @@
 /** The emulator's door for CommonJS: a thin shim over the ESM one. */
-type EmulatorDoor = typeof import('./index.js', { with: { 'resolution-mode': 'import' } });
+type EmulatorDoor = typeof import('./index.js', { with: { 'resolution-mode': 'import' }});
 
 /** See `startEmulator` of the ESM door. */
 export async function startEmulator(

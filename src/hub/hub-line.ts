@@ -79,7 +79,7 @@ export class HubLine {
   ): Promise<T> {
     while (!this.#isOpen && !signal.aborted) await this.#opened;
     const connection = this.#connection;
-    if (signal.aborted || connection === undefined) throw signal.reason;
+    if (connection === undefined) throw signal.reason;
     return this.#running.track(
       waitWithin({ doing, signal, lifeline: this.#tenure }, (within) => work(connection, within)),
     );

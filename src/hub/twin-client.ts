@@ -65,7 +65,6 @@ export class TwinClient {
 
   /** Before a planned reconnect: starts nothing new, and settles when the request under way is answered. */
   hold(): Promise<void> {
-    this.#stopTimer?.();
     this.#lane.hold();
     return this.#lane.idle();
   }
@@ -77,7 +76,6 @@ export class TwinClient {
   }
 
   end(error: Error): void {
-    this.#connection += 1;
     this.#stopTimer?.();
     this.#listeners.clear();
     this.#lane.end(error);

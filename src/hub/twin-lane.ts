@@ -91,7 +91,7 @@ export class TwinLane {
   detach(error: Error): void {
     this.#send = undefined;
     this.#isHeld = true;
-    const lost = this.#queue.filter(({ kind }) => kind === 'read');
+    const lost: TwinRequest[] = [];
     if (this.#active !== undefined) lost.push(this.#active);
     for (const request of lost) this.#settle(request, ({ reject }) => reject(error));
   }
@@ -120,13 +120,13 @@ export class TwinLane {
   }
 
   #withdraw(request: TwinRequest | undefined): void {
-    if (request === undefined || request === this.#active || !this.#queue.includes(request)) return;
+    if (request === undefined || !this.#queue.includes(request)) return;
     this.#settle(request, () => {});
   }
 
   #advance(): void {
     const [next] = this.#queue;
-    if (next === undefined) return;
+    if (this.#active !== undefined || next === undefined) return;
     next.stopTimer ??= this.#options.clock.after(this.#options.timeoutMs, () => {
       this.#settle(next, ({ reject }) => reject(this.#silence(next)));
     });

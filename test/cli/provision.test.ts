@@ -194,6 +194,11 @@ describe('identity', () => {
     [[...KEY_FLAGS, '--cert-file', 'a.pem'], 'different identities: --symmetric-key-file, --cert-file.'],
     [[...KEY_FLAGS, '--attestation', 'x509'], 'different identities: --attestation (x509), --symmetric-key-file.'],
     [[...KEY_FLAGS, '--group-key-file', 'g.key'], 'different identities: --symmetric-key-file, --group-key-file.'],
+    [
+      [...KEY_FLAGS.slice(0, 4), '--group-key-file', 'g.key', '--secondary-symmetric-key-file', 's.key'],
+      'different identities: --secondary-symmetric-key-file, --group-key-file.',
+    ],
+    [[...KEY_FLAGS.slice(0, 4), '--secondary-symmetric-key-file', 's.key'], '--symmetric-key-file is missing'],
   ])('%j is not enough, or too much', async (args, message) => {
     const { status, io, options } = await run(args);
     expect(status).toBe(64);
@@ -367,7 +372,7 @@ describe('failure', () => {
       type: 'error',
       exitStatus: 64,
     });
-    const env = { DPS_JSON_LOG: '1', DPS_TRANSPORT: 'x' };
+    const env = { DPS_JSON_LOG: 'true', DPS_TRANSPORT: 'x' };
     expect(JSON.parse((await run([], { env })).io.err())).toMatchObject({ type: 'error', exitStatus: 78 });
   });
 

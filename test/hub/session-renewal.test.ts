@@ -164,6 +164,33 @@ describe('token renewal', () => {
     expect(bench.clock.pending).toBe(0);
   });
 
+  it('starts nothing new while requests finish, and reads the twin once for all that was lost', async () => {
+    const bench = new HubBench();
+    const session = await bench.open();
+    bench.broker.isPubacking = false;
+    await pass(bench, RENEWAL_MS - 1);
+    const sending = session.sendTelemetry({ body: 1 });
+    await pass(bench, 1);
+    bench.takeLog();
+    const reporting = session.report({ a: 1 });
+    bench.broker.push(9, {});
+    bench.broker.setDesired(9, { a: 1 });
+    await settle();
+    expect(bench.takeLog()).toEqual([]);
+    bench.broker.connection.puback();
+    await sending;
+    await reporting;
+    expect(bench.takeLog()).toEqual([
+      'DISCONNECT',
+      'CONNECT dev-1',
+      'SUBSCRIBE $iothub/twin/res/# 0, $iothub/twin/PATCH/properties/desired/# 0',
+      'PUBLISH 0 $iothub/twin/GET/?$rid=r2',
+      'PUBLISH 0 $iothub/twin/PATCH/properties/reported/?$rid=r3 {"a":1}',
+    ]);
+    expect(session.twin.desired).toEqual({ version: 9, properties: { a: 1 } });
+    await session.close();
+  });
+
   it('subscribes what was wanted while it reconnected', async () => {
     const bench = new HubBench();
     const session = await bench.open();
@@ -358,6 +385,7 @@ describe('a wall clock that is set', () => {
     await pass(bench, RENEWAL_MS - 1);
     expect(bench.broker.requests).toHaveLength(1);
     expect(bench.broker.connection.isOver).toBe(false);
+    expect(bench.strays).toEqual([]);
     await session.close();
   });
 });

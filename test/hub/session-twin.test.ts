@@ -118,6 +118,30 @@ describe('desired properties', () => {
     await session.close();
   });
 
+  it('reach a listener that is added by another one from the next change on', async () => {
+    const bench = new HubBench();
+    const session = await bench.open();
+    const seen: number[] = [];
+    const stop = session.onDesiredChange(() => {
+      stop();
+      session.onDesiredChange(({ version }) => seen.push(version));
+    });
+    bench.broker.push(5, {});
+    bench.broker.push(6, {});
+    expect(seen).toEqual([6]);
+    await session.close();
+  });
+
+  it('leave no timer when the session is closed while the hub throttles', async () => {
+    const bench = new HubBench();
+    const session = await bench.open();
+    bench.broker.getErrors.push([429, '{}']);
+    bench.broker.push(9, {});
+    await settle();
+    await session.close();
+    expect(bench.clock.pending).toBe(0);
+  });
+
   it('reach the same function twice when it was given twice, and not after its removal', async () => {
     const bench = new HubBench();
     const session = await bench.open();

@@ -1,0 +1,36 @@
+import { describe, expect, it } from 'vitest';
+import { describeProgress } from '../../src/cli/progress-text.js';
+import type { ProgressEvent } from '../../src/core/progress.js';
+
+const PEER = 'h:8883';
+
+describe('describeProgress', () => {
+  it.each<[ProgressEvent, string | undefined]>([
+    [
+      { type: 'started', idScope: '0ne1', registrationId: 'd', attestation: 'tpm', transport: 'https' },
+      'registering d in 0ne1 by a TPM over https',
+    ],
+    [{ type: 'connecting', to: 'dps', peer: PEER, attempt: 1 }, 'connecting to DPS at h:8883'],
+    [{ type: 'connecting', to: 'hub', peer: PEER, attempt: 3 }, 'connecting to IoT hub at h:8883, attempt 3'],
+    [{ type: 'connected', to: 'hub', peer: PEER }, 'connected to IoT hub at h:8883'],
+    [{ type: 'registering', attempt: 1 }, 'asking for registration'],
+    [{ type: 'challenged' }, 'answering the challenge to the TPM'],
+    [{ type: 'assigning', operationId: '5.a' }, 'the service is assigning a hub, operation 5.a'],
+    [{ type: 'waiting', forMs: 3000, reason: 'poll' }, 'waiting 3.0 s, as the service asked'],
+    [
+      { type: 'waiting', forMs: 61_400, reason: 'network', detail: 'ECONNREFUSED' },
+      'waiting 61 s, the connection failed: ECONNREFUSED',
+    ],
+    [{ type: 'polling', operationId: '5.a', attempt: 2 }, 'asking how the registration is going, attempt 2'],
+    [{ type: 'next-credential', slot: 1 }, 'refused; trying credential 2'],
+    [
+      { type: 'assigned', assignedHub: 'hub', deviceId: 'd', substatus: 'initialAssignment' },
+      'assigned to hub as d, initialAssignment',
+    ],
+    [{ type: 'twin', desiredVersion: 4, reportedVersion: 9 }, 'twin received, desired version 4, reported version 9'],
+    [{ type: 'provisioned', assignedHub: 'hub', deviceId: 'd' }, 'provisioned: d at hub'],
+    [{ type: 'ended', code: 'c', message: 'm' }, undefined],
+  ])('%j', (event, text) => {
+    expect(describeProgress(event)).toBe(text);
+  });
+});

@@ -1,0 +1,359 @@
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { loadEmulatorConfig, resolveConfig } from '../../src/emulator/config.js';
+import {
+  type CertificateAuthority,
+  type IssuedCertificate,
+  issueCertificate,
+  makeAuthority,
+} from '../../src/emulator/pki.js';
+import { EmulatedScope } from '../../src/emulator/scope.js';
+import { ConfigurationError } from '../../src/errors.js';
+import { ManualClock } from '../fakes/manual-clock.js';
+import { DEVICE_KEY } from './tokens.js';
+
+let folder: string;
+let authority: CertificateAuthority;
+let leaf: IssuedCertificate;
+
+beforeAll(async () => {
+  folder = mkdtempSync(join(tmpdir(), 'emulator-config-'));
+  authority = await makeAuthority({ commonName: 'CA' });
+  leaf = await issueCertificate(authority, { commonName: 'dev-1', usage: 'client' });
+  writeFileSync(join(folder, 'ca.pem'), authority.certificatePem);
+  writeFileSync(join(folder, 'leaf.pem'), leaf.certificatePem);
+  writeFileSync(join(folder, 'nonsense.pem'), 'nonsense');
+});
+
+afterAll(() => rmSync(folder, { recursive: true, force: true }));
+
+/** Reads a configuration to the last enrollment. */
+function read(config: unknown): EmulatedScope[] {
+  const clock = new ManualClock();
+  return resolveConfig(config, folder).scopes.map(
+    (scope) =>
+      new EmulatedScope(scope, {
+        clock,
+        world: { wallMs: () => clock.wallMs(), randomBytes: (size) => new Uint8Array(size).fill(7) },
+        baseDirectory: folder,
+        rules: { retryAfterSeconds: 3, refuseConcurrent: false },
+        stored: undefined,
+        onChange: () => {},
+      }),
+  );
+}
+
+function problemOf(config: unknown): ConfigurationError {
+  try {
+    read(config);
+  } catch (error) {
+    if (error instanceof ConfigurationError) return error;
+    throw error;
+  }
+  throw new Error('The configuration was accepted.');
+}
+
+const key = { symmetricKey: { primaryKey: DEVICE_KEY } };
+
+describe('defaults', () => {
+  it('are one scope of eleven characters, one hub, no enrollments, loopback, TLS 1.2', () => {
+    const config = resolveConfig({}, folder);
+    expect(config).toMatchObject({
+      host: undefined,
+      hostName: 'localhost',
+      mqttPort: 0,
+      httpsPort: 0,
+      maxVersion: 'TLSv1.2',
+      retryAfterSeconds: 3,
+    });
+    expect(config.scopes).toHaveLength(1);
+    expect(config.scopes[0]).toMatchObject({ idScope: '0ne00000000', allocationPolicy: 'hashed', enrollments: [] });
+    expect(config.scopes[0]?.hubs).toMatchObject([{ name: 'hub-1', port: 0, allocationWeight: 1 }]);
+  });
+});
+
+describe('enrollments', () => {
+  it('generates keys of 64 bytes where none are given', () => {
+    const [scope] = read({
+      enrollments: [
+        { registrationId: 'a', attestation: { symmetricKey: {} } },
+        { registrationId: 'b', attestation: { type: 'symmetricKey' } },
+      ],
+    });
+    for (const enrollment of scope?.enrollments() ?? []) {
+      const { primaryKey = '', secondaryKey = '' } = enrollment.attestation.symmetricKey ?? {};
+      expect(Buffer.from(primaryKey, 'base64')).toHaveLength(64);
+      expect(Buffer.from(secondaryKey, 'base64')).toHaveLength(64);
+    }
+  });
+
+  it('takes what the service exports', () => {
+    const exported = {
+      registrationId: 'dev-1',
+      deviceId: null,
+      registrationState: null,
+      etag: '"x"',
+      createdDateTimeUtc: '2024-05-01T10:00:00.1234567Z',
+      attestation: {
+        type: 'x509',
+        x509: {
+          clientCertificates: {
+            primary: { certificate: { file: 'leaf.pem' }, info: { subjectName: 'CN=dev-1' } },
+            secondary: null,
+          },
+        },
+      },
+      capabilities: { iotEdge: true },
+      initialTwin: { tags: { $version: 1, line: 1 }, properties: { desired: { $metadata: {}, fan: 'on' } } },
+      reprovisionPolicy: { updateHubAssignment: true, migrateDeviceData: false },
+      provisioningStatus: 'disabled',
+      optionalDeviceInformation: { serial: '1' },
+    };
+    const [scope] = read({ enrollments: [exported] });
+    expect(scope?.enrollments()).toEqual([
+      {
+        registrationId: 'dev-1',
+        attestation: { type: 'x509', x509: { clientCertificates: { primary: { certificate: leaf.certificatePem } } } },
+        capabilities: { iotEdge: true },
+        initialTwin: { tags: { line: 1 }, properties: { desired: { fan: 'on' } } },
+        reprovisionPolicy: { updateHubAssignment: true, migrateDeviceData: false },
+        provisioningStatus: 'disabled',
+        optionalDeviceInformation: { serial: '1' },
+      },
+    ]);
+  });
+
+  it('takes certificates as PEM, as Base64 of DER, from files and by reference', () => {
+    const der = authority.certificatePem.replace(/-----[^-]+-----|\s/g, '');
+    const groups = [
+      { certificate: authority.certificatePem },
+      { certificate: der },
+      { certificate: { file: 'ca.pem' } },
+    ];
+    const [scope] = read({
+      certificates: [{ name: 'the-ca', certificate: { file: 'ca.pem' } }],
+      enrollmentGroups: [
+        ...groups.map((primary, index) => ({
+          enrollmentGroupId: `g${index}`,
+          attestation: { x509: { signingCertificates: { primary } } },
+        })),
+        { enrollmentGroupId: 'ref', attestation: { x509: { caReferences: { secondary: 'the-ca' } } } },
+      ],
+    });
+    const pems = scope
+      ?.enrollmentGroups()
+      .map(({ attestation }) => attestation.x509?.signingCertificates?.primary?.certificate);
+    expect(pems).toEqual([authority.certificatePem, authority.certificatePem, authority.certificatePem, undefined]);
+    expect(scope?.enrollmentGroups()[3]?.attestation.x509?.caReferences).toEqual({ primary: 'the-ca' });
+  });
+
+  it('can be updated member by member, and replaced', () => {
+    const [scope] = read({ enrollments: [{ registrationId: 'Dev-1', attestation: key }] });
+    const before = scope?.enrollments()[0]?.attestation.symmetricKey?.secondaryKey;
+    expect(scope?.updateEnrollment('dev-1', { provisioningStatus: 'disabled' })).toMatchObject({
+      registrationId: 'Dev-1',
+      provisioningStatus: 'disabled',
+      attestation: { symmetricKey: { primaryKey: DEVICE_KEY, secondaryKey: before } },
+    });
+    // A key that is not given in the replacement stays the one that was generated.
+    expect(scope?.enroll({ registrationId: 'dev-1', attestation: key }).attestation.symmetricKey?.secondaryKey).toBe(
+      before,
+    );
+    expect(scope?.enrollments()).toHaveLength(1);
+    expect(() => scope?.updateEnrollment('nobody', {})).toThrow(ConfigurationError);
+    expect(scope?.removeEnrollment('DEV-1')).toBe(true);
+    expect(scope?.removeEnrollment('dev-1')).toBe(false);
+  });
+});
+
+describe('a wrong configuration names its path', () => {
+  const individual = (more: object): object => ({ enrollments: [{ registrationId: 'a', attestation: key, ...more }] });
+  const x509 = (inner: object): object => ({
+    enrollmentGroups: [{ enrollmentGroupId: 'g', attestation: { x509: inner } }],
+  });
+
+  it.each<[string, unknown, string, string]>([
+    ['no object', [], '', 'must be an object'],
+    ['a typing error', { enrolments: [] }, 'enrolments', 'Did you mean "enrollments"?'],
+    ['a typing error inside', { hubs: [{ name: 'a', hostname: 'b' }] }, 'hubs[0].hostname', 'Did you mean "hostName"?'],
+    ['an unknown key', { zzzzzzzz: 1 }, 'zzzzzzzz', 'Known are'],
+    [
+      'a key of another kind of entry',
+      { enrollmentGroups: [{ enrollmentGroupId: 'g', deviceId: 'x', attestation: key }] },
+      'enrollmentGroups[0].deviceId',
+      'not a known key',
+    ],
+    ['a missing member', { enrollments: [{ registrationId: 'a' }] }, 'enrollments[0].attestation', 'is missing'],
+    ['a wrong type', { hubs: 'hub' }, 'hubs', 'must be a list'],
+    [
+      'a number out of range',
+      { hubs: [{ name: 'a', allocationWeight: 1001 }] },
+      'hubs[0].allocationWeight',
+      'from 1 to 1000',
+    ],
+    ['a port that is none', { ports: { mqtt: 65536 } }, 'ports.mqtt', 'from 0 to 65535'],
+    ['a hub twice', { hubs: [{ name: 'a' }, { name: 'a' }] }, 'hubs', '"a" twice'],
+    [
+      'a host name twice',
+      {
+        hubs: [
+          { name: 'a', hostName: 'h.x' },
+          { name: 'b', hostName: 'H.x' },
+        ],
+      },
+      'hubs',
+      '"h.x" twice',
+    ],
+    [
+      'a scope twice',
+      {
+        scopes: [
+          { idScope: 'a', hubs: [] },
+          { idScope: 'a', hubs: [] },
+        ],
+      },
+      'scopes',
+      '"a" twice',
+    ],
+    ['no scope', { scopes: [] }, 'scopes', 'at least one'],
+    ['both forms', { idScope: 'a', scopes: [{}] }, 'idScope', 'one of the scopes'],
+    ['a second scope without its id', { scopes: [{}, {}] }, 'scopes[1].idScope', 'is missing'],
+    [
+      'an unknown status',
+      individual({ provisioningStatus: 'paused' }),
+      'enrollments[0].provisioningStatus',
+      '"enabled", "disabled"',
+    ],
+    ['an unknown hub', individual({ iotHubs: ['nowhere'] }), 'enrollments[0].iotHubs[0]', 'hub-1'],
+    ['static without a hub', individual({ allocationPolicy: 'static' }), 'enrollments[0].iotHubs', 'exactly one hub'],
+    ['a bad registration id', individual({ registrationId: 'a b' }), 'enrollments[0].registrationId', 'a space'],
+    ['a bad device id', individual({ deviceId: 'a/b' }), 'enrollments[0].deviceId', "'/'"],
+    ['no attestation', individual({ attestation: {} }), 'enrollments[0].attestation', 'symmetricKey or x509'],
+    [
+      'two attestations',
+      individual({
+        attestation: { ...key, x509: { clientCertificates: { primary: { certificate: { file: 'leaf.pem' } } } } },
+      }),
+      'enrollments[0].attestation',
+      'not two',
+    ],
+    [
+      'a type that does not fit',
+      individual({ attestation: { ...key, type: 'x509' } }),
+      'enrollments[0].attestation.type',
+      'says "x509"',
+    ],
+    [
+      'a twin with a bad key',
+      individual({ initialTwin: { properties: { desired: { 'a.b': 1 } } } }),
+      'enrollments[0].initialTwin.properties.desired',
+      "'.'",
+    ],
+    [
+      'tags of more than 8 KB',
+      individual({ initialTwin: { tags: { a: 'x'.repeat(4096), b: 'x'.repeat(4096) } } }),
+      'enrollments[0].initialTwin.tags',
+      '8192',
+    ],
+    [
+      'no certificate',
+      x509({ signingCertificates: {} }),
+      'enrollmentGroups[0].attestation.x509.signingCertificates',
+      'primary or a secondary',
+    ],
+    [
+      'both kinds of certificate',
+      x509({}),
+      'enrollmentGroups[0].attestation.x509',
+      'either signingCertificates or caReferences',
+    ],
+    [
+      'a file that is not there',
+      x509({ signingCertificates: { primary: { certificate: { file: 'no.pem' } } } }),
+      'enrollmentGroups[0].attestation.x509.signingCertificates.primary.certificate.file',
+      'cannot be read',
+    ],
+    [
+      'a file that is no certificate',
+      x509({ signingCertificates: { primary: { certificate: { file: 'nonsense.pem' } } } }),
+      'enrollmentGroups[0].attestation.x509.signingCertificates.primary.certificate',
+      'not a certificate',
+    ],
+    [
+      'an unknown reference',
+      x509({ caReferences: { primary: 'nobody' } }),
+      'enrollmentGroups[0].attestation.x509.caReferences',
+      '"nobody"',
+    ],
+    [
+      'a verified CA that is none',
+      { certificates: [{ name: 'x', certificate: { file: 'leaf.pem' } }] },
+      'certificates[0].certificate',
+      'not a CA',
+    ],
+    [
+      'a server CA that is none',
+      { tls: { certificateAuthority: { certificate: { file: 'leaf.pem' }, privateKey: { file: 'leaf.pem' } } } },
+      'tls.certificateAuthority.certificate',
+      'self-signed CA',
+    ],
+    [
+      'a fault at no step',
+      { faults: [{ at: 'dps.registr', action: { kind: 'silent' } }] },
+      'faults[0].at',
+      'dps.register',
+    ],
+  ])('%s', (_what, config, path, message) => {
+    const problem = problemOf(config);
+    expect(problem.option).toBe(path);
+    expect(problem.message).toContain(message);
+  });
+
+  it.each<[string, object, string]>([
+    ['TPM', individual({ attestation: { tpm: { endorsementKey: 'AToA' } } }), 'enrollments[0].attestation'],
+    ['TPM by type', individual({ attestation: { type: 'tpm' } }), 'enrollments[0].attestation'],
+    ['custom allocation', individual({ allocationPolicy: 'custom' }), 'enrollments[0].allocationPolicy'],
+    [
+      'a webhook',
+      individual({ customAllocationDefinition: { webhookUrl: 'x' } }),
+      'enrollments[0].customAllocationDefinition',
+    ],
+  ])('says plainly that %s is not offered yet', (_what, config, path) => {
+    const problem = problemOf(config);
+    expect(problem).toMatchObject({ code: 'ERR_DPS_CONFIG_UNSUPPORTED', option: path });
+    expect(problem.message).toContain('not offer');
+  });
+
+  it('never repeats a key', () => {
+    for (const primaryKey of ['c2VjcmV0', `${DEVICE_KEY}!`]) {
+      const problem = problemOf(individual({ attestation: { symmetricKey: { primaryKey } } }));
+      expect(problem.message).toBe(
+        'enrollments[0].attestation.symmetricKey.primaryKey must be Base64 of 16 to 64 bytes.',
+      );
+    }
+    const privateKey = leaf.privateKeyPem;
+    const problem = problemOf({ tls: { certificateAuthority: { certificate: { file: 'ca.pem' }, privateKey } } });
+    expect(problem.message).toBe('tls.certificateAuthority.privateKey does not belong to the certificate beside it.');
+    expect(JSON.stringify(problem)).not.toContain(privateKey.slice(60, 90));
+  });
+});
+
+describe('a configuration file', () => {
+  it('is read with the folder that it names files from', () => {
+    const file = join(folder, 'emulator.json');
+    writeFileSync(file, '\uFEFF{"idScope":"0ne11111111"}');
+    expect(loadEmulatorConfig(file)).toEqual({ config: { idScope: '0ne11111111' }, baseDirectory: folder });
+  });
+
+  it('is refused when it is not there, or no JSON', () => {
+    const file = join(folder, 'broken.json');
+    writeFileSync(file, '{');
+    for (const name of [file, join(folder, 'nowhere.json')]) {
+      expect(() => loadEmulatorConfig(name)).toThrow(
+        expect.objectContaining({ code: 'ERR_DPS_CONFIG_FILE', option: name }),
+      );
+    }
+  });
+});
