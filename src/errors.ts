@@ -237,16 +237,20 @@ export class DeadlineError extends DpsError {
   readonly state: string;
   readonly deadlineMs: number;
 
-  constructor(options: { readonly state: string; readonly deadlineMs: number; readonly cause?: unknown }) {
-    super(
-      {
-        code: 'ERR_DPS_DEADLINE',
-        message: `Not finished within ${options.deadlineMs} ms; the last state was ${options.state}. Allow more time, or look at the cause.`,
-        cause: options.cause,
-      },
-      true,
-    );
-    this.state = options.state;
-    this.deadlineMs = options.deadlineMs;
+  constructor(options: {
+    readonly state: string;
+    readonly deadlineMs: number;
+    /** What the service asked to wait, when that alone outlives the deadline. */
+    readonly askedWaitMs?: number;
+    readonly cause?: unknown;
+  }) {
+    const { state, deadlineMs, askedWaitMs, cause } = options;
+    const what =
+      askedWaitMs === undefined
+        ? `Not finished within ${deadlineMs} ms; the last state was ${state}. Allow more time, or look at the cause.`
+        : `The service asked to wait ${askedWaitMs} ms, which does not fit into what is left of the ${deadlineMs} ms allowed. Allow more time, or try again later.`;
+    super({ code: 'ERR_DPS_DEADLINE', message: what, cause }, true);
+    this.state = state;
+    this.deadlineMs = deadlineMs;
   }
 }

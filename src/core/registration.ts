@@ -413,7 +413,7 @@ function awaitPollTime(
   const next = remember(registration, { operationId: known, failures: 0, lastError: undefined });
   const atMs = now.monotonicMs + delayMs;
   // Idling up to a deadline that the service has already declared out of reach helps nobody.
-  if (atMs >= next.memory.deadlineAtMs) return overDeadline(next);
+  if (atMs >= next.memory.deadlineAtMs) return overDeadline(next, delayMs);
   return {
     registration: { ...next, state: { name: 'AwaitingPollTime', atMs } },
     effects: [
@@ -537,11 +537,16 @@ function wake(registration: Registration, now: Now): RegistrationStep {
   }
 }
 
-function overDeadline(registration: Registration): RegistrationStep {
+function overDeadline(registration: Registration, askedWaitMs?: number): RegistrationStep {
   const { config, memory, state } = registration;
   return fail(
     registration,
-    new DeadlineError({ state: state.name, deadlineMs: config.deadlineMs, cause: memory.lastError }),
+    new DeadlineError({
+      state: state.name,
+      deadlineMs: config.deadlineMs,
+      cause: memory.lastError,
+      ...(askedWaitMs === undefined ? {} : { askedWaitMs }),
+    }),
   );
 }
 

@@ -91,8 +91,8 @@ export class TwinLane {
   detach(error: Error): void {
     this.#send = undefined;
     this.#isHeld = true;
-    const lost: TwinRequest[] = [];
-    if (this.#active !== undefined) lost.push(this.#active);
+    const lost = this.#queue.filter(({ kind }) => kind === 'read');
+    
     for (const request of lost) this.#settle(request, ({ reject }) => reject(error));
   }
 

@@ -1,0 +1,520 @@
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { type Emulator, startEmulator } from '../../src/emulator/index.js';
+import {
+  type CertificateAuthority,
+  type IssuedCertificate,
+  issueCertificate,
+  makeAuthority,
+} from '../../src/emulator/pki.js';
+import { ManualClock } from '../fakes/manual-clock.js';
+import { bytes } from '../fakes/mqtt-bytes.js';
+import { MqttProbe, type ProbeOptions } from './mqtt-probe.js';
+import { DEVICE_KEY, dpsToken, GROUP_KEY, hmacBase64, OTHER_KEY } from './tokens.js';
+
+const SCOPE = '0ne00111111';
+const OTHER_SCOPE = '0ne00222222';
+const FILTER = '$dps/registrations/res/#';
+const REGISTER = '$dps/registrations/PUT/iotdps-register/?$rid=';
+const EXPIRY = Math.floor(Date.UTC(2026, 10, 21) / 1000) + 3600;
+
+let clock: ManualClock;
+let emulator: Emulator;
+let authority: CertificateAuthority;
+let leaf: IssuedCertificate;
+let stranger: IssuedCertificate;
+const probes: MqttProbe[] = [];
+
+beforeAll(async () => {
+  clock = new ManualClock();
+  const nowMs = clock.wallMs();
+  authority = await makeAuthority({ commonName: 'Fleet CA', nowMs });
+  const intermediate = await makeAuthority({ commonName: 'Factory 7', issuer: authority, nowMs });
+  leaf = await issueCertificate(intermediate, { commonName: 'x-1', usage: 'client', nowMs });
+  stranger = await issueCertificate(await makeAuthority({ commonName: 'Elsewhere', nowMs }), {
+    commonName: 'x-1',
+    usage: 'client',
+    nowMs,
+  });
+  const enrollments = [
+    { registrationId: 'dev-1', attestation: { symmetricKey: { primaryKey: DEVICE_KEY, secondaryKey: OTHER_KEY } } },
+    {
+      registrationId: 'off-1',
+      provisioningStatus: 'disabled' as const,
+      attestation: { symmetricKey: { primaryKey: DEVICE_KEY } },
+    },
+  ];
+  const enrollmentGroups = [
+    { enrollmentGroupId: 'keys', attestation: { symmetricKey: { primaryKey: GROUP_KEY } } },
+    {
+      enrollmentGroupId: 'certs',
+      attestation: { x509: { signingCertificates: { primary: { certificate: authority.certificatePem } } } },
+    },
+  ];
+  emulator = await startEmulator(
+    {
+      scopes: [
+        { idScope: SCOPE, enrollments, enrollmentGroups, hubs: [{ name: 'hub-a', hostName: 'hub-a.test' }] },
+        { idScope: OTHER_SCOPE },
+      ],
+    },
+    { clock },
+  );
+});
+
+afterAll(() => emulator.close());
+
+beforeEach(() => {
+  emulator.faults.clear();
+  emulator.trace.clear();
+});
+
+afterEach(async () => {
+  await Promise.all(probes.splice(0).map((probe) => probe.close()));
+});
+
+async function open(options: Partial<ProbeOptions> = {}): Promise<MqttProbe> {
+  const probe = await MqttProbe.open({ address: emulator.endpoints.dps.mqtt, caPem: emulator.caPem, ...options });
+  probes.push(probe);
+  return probe;
+}
+
+const userName = (id = 'dev-1', scope = SCOPE): string =>
+  `${scope}/registrations/${id}/api-version=2019-03-31&ClientVersion=azure-iot-provisioning-device%2F1.9.1`;
+
+const withKey = (id = 'dev-1', key = DEVICE_KEY, scope = SCOPE) => ({
+  clientId: id,
+  username: userName(id, scope),
+  password: dpsToken(scope, id, key, EXPIRY),
+});
+
+/** Connected and subscribed. */
+async function ready(fields = withKey(), options: Partial<ProbeOptions> = {}, qos: 0 | 1 = 0): Promise<MqttProbe> {
+  const probe = await open(options);
+  expect(await probe.connect(fields)).toMatchObject({ returnCode: 0 });
+  await probe.subscribe({ [FILTER]: qos });
+  return probe;
+}
+
+/** Sends a request and reads its answer. */
+async function ask(
+  probe: MqttProbe,
+  topic: string,
+  body = '',
+): Promise<{ topic: string; json: Record<string, unknown> }> {
+  probe.publish(topic, body);
+  const { topic: answerTopic, text } = await probe.nextPublish();
+  return { topic: answerTopic, json: JSON.parse(text) };
+}
+
+const statusTopic = (requestId: string, operationId: unknown): string =>
+  `$dps/registrations/GET/iotdps-get-operationstatus/?$rid=${requestId}&operationId=${operationId}`;
+
+describe('the whole exchange, byte by byte', () => {
+  it('answers as the recorded service does', async () => {
+    const probe = await open();
+    const user = userName();
+    const token = dpsToken(SCOPE, 'dev-1', DEVICE_KEY, EXPIRY);
+    const text = (value: string): Buffer =>
+      Buffer.concat([Buffer.from([value.length >> 8, value.length & 0xff]), Buffer.from(value)]);
+    const body = Buffer.concat([bytes("00 04 'MQTT' 04 c2 00 b4"), text('dev-1'), text(user), text(token)]);
+    probe.send(Buffer.concat([bytes('10'), Buffer.from([(body.length & 0x7f) | 0x80, body.length >> 7]), body]));
+    await probe.next();
+    expect(Buffer.concat(probe.received.splice(0))).toEqual(bytes('20 02 00 00'));
+
+    // SUBSCRIBE, packet id 1, QoS 1.
+    probe.send(bytes("82 1d 00 01 00 18 '$dps/registrations/res/#' 01"));
+    await probe.next();
+    expect(Buffer.concat(probe.received.splice(0))).toEqual(bytes('90 03 00 01 01'));
+
+    // PUBLISH QoS 1, packet id 2.
+    probe.send(
+      bytes(
+        '32 46 00 2e \'$dps/registrations/PUT/iotdps-register/?$rid=1\' 00 02 \'{"registrationId":"x"}\''
+          .replace('"x"', '"dev-1"')
+          .replace('32 46', '32 4a'),
+      ),
+    );
+    expect(await probe.next()).toMatchObject({ cmd: 'puback', messageId: 2 });
+    const reply = await probe.nextPublish();
+    expect(reply.topic).toBe('$dps/registrations/res/202/?$rid=1&retry-after=3');
+    expect(reply.packet).toMatchObject({ qos: 1, dup: false, retain: false, messageId: expect.any(Number) });
+    const received = Buffer.concat(probe.received.splice(0));
+    expect(received.subarray(0, 4)).toEqual(bytes('40 02 00 02'));
+    expect(received[4]).toBe(0x32);
+    const { operationId } = JSON.parse(reply.text);
+
+    probe.publish(statusTopic('2', operationId), ' ', 1, 3);
+    expect(await probe.next()).toMatchObject({ cmd: 'puback', messageId: 3 });
+    const result = await probe.nextPublish();
+    expect(result.topic).toBe('$dps/registrations/res/200/?$rid=2');
+    expect(JSON.parse(result.text)).toMatchObject({
+      operationId,
+      status: 'assigned',
+      registrationState: { registrationId: 'dev-1', assignedHub: 'hub-a.test', deviceId: 'dev-1', status: 'assigned' },
+    });
+    expect(emulator.registration('dev-1')).toMatchObject({ status: 'assigned' });
+
+    // UNSUBSCRIBE, packet id 4.
+    probe.received.length = 0;
+    probe.send(bytes("a2 1c 00 04 00 18 '$dps/registrations/res/#'"));
+    await probe.next();
+    expect(Buffer.concat(probe.received)).toEqual(bytes('b0 02 00 04'));
+    probe.send(bytes('e0 00'));
+    await probe.closed;
+  });
+});
+
+describe('CONNECT', () => {
+  it.each([
+    ['an unknown scope', { ...withKey('dev-1', DEVICE_KEY, '0ne99999999') }, 3],
+    ['another client id', { ...withKey(), clientId: 'dev-2' }, 2],
+    ['no api-version', { ...withKey(), username: `${SCOPE}/registrations/dev-1/ClientVersion=x` }, 4],
+    ['no query at all', { ...withKey(), username: `${SCOPE}/registrations/dev-1` }, 4],
+    ['a user name of no kind', { ...withKey(), username: 'dev-1' }, 4],
+    ['no user name', { clientId: 'dev-1', username: '' }, 4],
+  ])('is refused for %s', async (_what, fields, code) => {
+    const probe = await open();
+    expect(await probe.connect(fields)).toMatchObject({ returnCode: code, sessionPresent: false });
+    await probe.closed;
+  });
+
+  it('is refused in another version of MQTT', async () => {
+    for (const spelling of [
+      "10 15 00 06 'MQIsdp' 03 02 00 3c 00 05 'dev-1'",
+      "10 12 00 04 'MQTT' 05 02 00 3c 00 00 05 'dev-1'",
+    ]) {
+      const probe = await open();
+      probe.send(bytes(spelling.replace('10 15', '10 13')));
+      expect(await probe.next()).toMatchObject({ cmd: 'connack', returnCode: 1 });
+      await probe.closed;
+    }
+  });
+
+  it('never finds a session, also without the clean flag', async () => {
+    for (let round = 0; round < 2; round += 1) {
+      const probe = await open();
+      expect(await probe.connect({ ...withKey(), clean: false })).toMatchObject({
+        returnCode: 0,
+        sessionPresent: false,
+      });
+      await probe.subscribe({ [FILTER]: 1 });
+      await probe.close();
+    }
+  });
+
+  it('lets the newer of two connections with one registration id win', async () => {
+    const older = await ready();
+    const newer = await ready();
+    await older.closed;
+    await newer.settle();
+  });
+
+  it('takes keep-alive 0 for ever, and others one and a half times', async () => {
+    const patient = await ready(withKey());
+    const hasty = await ready({ ...withKey('off-1'), keepalive: 60 } as never);
+    clock.advance(89_999);
+    await hasty.settle();
+    clock.advance(89_999);
+    await hasty.settle();
+    clock.advance(90_000);
+    await hasty.closed;
+    await patient.settle();
+  });
+});
+
+describe('authentication', () => {
+  it('is lazy: a wrong key gets CONNACK 0 and its 401 with the register', async () => {
+    const probe = await ready(withKey('dev-1', GROUP_KEY));
+    const { topic, json } = await ask(probe, `${REGISTER}1`);
+    expect(topic).toBe('$dps/registrations/res/401/?$rid=1');
+    expect(json).toEqual({
+      errorCode: 401002,
+      trackingId: expect.any(String),
+      message: 'Unauthorized',
+      timestampUtc: expect.stringMatching(/\.\d{7}Z$/),
+    });
+    expect(emulator.trace.entries({ event: 'refused' })).toMatchObject([
+      { detail: 'the SAS token is signed with another key' },
+    ]);
+  });
+
+  it('judges a token’s expiry when the connection was made', async () => {
+    const probe = await ready({
+      ...withKey(),
+      password: dpsToken(SCOPE, 'dev-1', DEVICE_KEY, Math.floor(clock.wallMs() / 1000)),
+    });
+    clock.advance(3_600_000);
+    expect((await ask(probe, `${REGISTER}1`)).topic).toContain('/res/202/');
+    const late = await ready({
+      ...withKey(),
+      password: dpsToken(SCOPE, 'dev-1', DEVICE_KEY, Math.floor(clock.wallMs() / 1000) - 301),
+    });
+    expect((await ask(late, `${REGISTER}1`)).topic).toContain('/res/401/');
+  });
+
+  it('takes a certificate chain from the handshake', async () => {
+    const fields = { clientId: 'x-1', username: userName('x-1') };
+    const probe = await ready(fields as never, { cert: leaf.chainPem, key: leaf.privateKeyPem });
+    const { json } = await ask(probe, `${REGISTER}1`, '{"registrationId":"x-1"}');
+    const result = await ask(probe, statusTopic('2', json.operationId));
+    expect(result.json).toMatchObject({ registrationState: { x509: { enrollmentGroupId: 'certs' }, deviceId: 'x-1' } });
+    const [identity] = emulator
+      .hub()
+      .devices()
+      .filter(({ deviceId }) => deviceId === 'x-1');
+    expect(identity?.authentication).toMatchObject({
+      type: 'selfSigned',
+      primaryThumbprint: expect.stringMatching(/^[0-9a-f]{64}$/),
+    });
+  });
+
+  it.each<[string, () => Partial<ProbeOptions>, string]>([
+    ['an unknown CA', () => ({ cert: stranger.chainPem, key: stranger.privateKeyPem }), 'CA certificate not found'],
+    [
+      'a missing intermediate',
+      () => ({ cert: leaf.certificatePem, key: leaf.privateKeyPem }),
+      'CA certificate not found',
+    ],
+    ['no certificate', () => ({}), 'Unauthorized'],
+  ])('answers 401 for %s', async (_what, options, message) => {
+    const probe = await ready({ clientId: 'x-1', username: userName('x-1') } as never, options());
+    const { topic, json } = await ask(probe, `${REGISTER}1`);
+    expect(topic).toBe('$dps/registrations/res/401/?$rid=1');
+    expect(json).toMatchObject({ errorCode: 401002, message });
+  });
+
+  it('keeps the scopes apart', async () => {
+    const probe = await ready(withKey('dev-1', DEVICE_KEY, OTHER_SCOPE));
+    expect((await ask(probe, `${REGISTER}1`)).topic).toContain('/res/401/');
+    expect(emulator.scope(OTHER_SCOPE).registrations()).toEqual([]);
+  });
+
+  it('says disabled after an ordinary 202', async () => {
+    const probe = await ready(withKey('off-1'));
+    const { topic, json } = await ask(probe, `${REGISTER}1`);
+    expect(topic).toBe('$dps/registrations/res/202/?$rid=1&retry-after=3');
+    const result = await ask(probe, statusTopic('2', json.operationId));
+    expect(result.topic).toBe('$dps/registrations/res/200/?$rid=2');
+    expect(result.json).toMatchObject({
+      status: 'disabled',
+      registrationState: { registrationId: 'off-1', status: 'disabled' },
+    });
+  });
+});
+
+describe('topics', () => {
+  it('grants QoS 1 at most, and refuses other filters', async () => {
+    const probe = await open();
+    await probe.connect(withKey());
+    expect(await probe.subscribe({ [FILTER]: 2 })).toEqual([1]);
+    expect(await probe.subscribe({ [FILTER]: 0, '#': 1, '$iothub/twin/res/#': 0 })).toEqual([0, 0x80, 0x80]);
+  });
+
+  it('answers a QoS 0 subscriber with QoS 0', async () => {
+    const probe = await ready(withKey(), {}, 0);
+    probe.publish(`${REGISTER}1`, '', 1, 9);
+    expect(await probe.next()).toMatchObject({ cmd: 'puback', messageId: 9 });
+    expect((await probe.nextPublish()).packet).toMatchObject({ qos: 0 });
+  });
+
+  it('returns $rid byte for byte, first, whatever the order and the encoding', async () => {
+    const probe = await ready();
+    for (const requestId of ['94358a63-e2c6-4c8c-adfc-74c5e7e2486d', '%7Babc%7D', '0']) {
+      expect((await ask(probe, REGISTER + requestId)).topic).toBe(
+        `$dps/registrations/res/202/?$rid=${requestId}&retry-after=3`,
+      );
+    }
+    const { json } = await ask(probe, `${REGISTER}1`);
+    const swapped = `$dps/registrations/GET/iotdps-get-operationstatus/?operationId=${encodeURIComponent(String(json.operationId)).replaceAll('.', '%2E')}&%24rid=abc`;
+    expect((await ask(probe, swapped)).topic).toBe('$dps/registrations/res/200/?$rid=abc');
+  });
+
+  it('answers 404 for an unknown operation', async () => {
+    const { topic, json } = await ask(await ready(), statusTopic('1', '5.0000000000000000.nonsense'));
+    expect(topic).toBe('$dps/registrations/res/404/?$rid=1');
+    expect(json).toMatchObject({ errorCode: 404201 });
+  });
+
+  it('answers nobody who did not subscribe', async () => {
+    const probe = await open();
+    await probe.connect(withKey());
+    probe.publish(`${REGISTER}1`, '');
+    await probe.settle();
+    expect(emulator.trace.entries({ event: 'reply' })).toMatchObject([
+      { status: 202, detail: 'nobody subscribed to it' },
+    ]);
+  });
+
+  it.each([
+    ['an unknown topic', (probe: MqttProbe) => probe.publish('devices/dev-1/messages/events/', 'x')],
+    ['a register without $rid', (probe: MqttProbe) => probe.publish('$dps/registrations/PUT/iotdps-register/', '')],
+    ['a publish of QoS 2', (probe: MqttProbe) => probe.publish(`${REGISTER}1`, '', 2)],
+    ['a second CONNECT', (probe: MqttProbe) => void probe.connect(withKey()).catch(() => {})],
+    ['a packet that only a server sends', (probe: MqttProbe) => probe.send(bytes('20 02 00 00'))],
+    ['garbage', (probe: MqttProbe) => probe.send(Buffer.from('GET / HTTP/1.1\r\n\r\n'))],
+    [
+      'a packet announced too large',
+      (probe: MqttProbe) => probe.send(Buffer.concat([bytes('30 ff ff ff 7f'), Buffer.alloc(400_000)])),
+    ],
+  ])('closes on %s', async (_what, misbehave) => {
+    const probe = await ready();
+    misbehave(probe);
+    await probe.closed;
+    expect((await emulator.trace.waitFor({ event: 'violation' })).detail).toBeTruthy();
+  });
+
+  it('closes when the CONNECT does not come, or something else does', async () => {
+    const silent = await open();
+    const confused = await open();
+    confused.send(bytes('c0 00'));
+    await confused.closed;
+    clock.advance(30_000);
+    await silent.closed;
+  });
+});
+
+describe('fault switches', () => {
+  it('override retry-after, or leave it out', async () => {
+    const probe = await ready();
+    for (const value of ['0', 'Fri, 20 Nov 2026 12:00:00 GMT', '86400000', '-1']) {
+      emulator.faults.add({ at: 'dps.register', action: { kind: 'retryAfter', value }, times: 1 });
+      expect((await ask(probe, `${REGISTER}1`)).topic).toBe(`$dps/registrations/res/202/?$rid=1&retry-after=${value}`);
+    }
+    emulator.faults.add({ at: 'dps.register', action: { kind: 'retryAfter', value: null }, times: 1 });
+    expect((await ask(probe, `${REGISTER}1`)).topic).toBe('$dps/registrations/res/202/?$rid=1');
+  });
+
+  it('answer with a status and body of their own', async () => {
+    const probe = await ready();
+    emulator.faults.add({ at: 'dps.register', action: { kind: 'respond', status: 429, retryAfter: '7' }, times: 1 });
+    const throttled = await ask(probe, `${REGISTER}1`);
+    expect(throttled.topic).toBe('$dps/registrations/res/429/?$rid=1&retry-after=7');
+    expect(throttled.json).toMatchObject({ errorCode: 429001 });
+    emulator.faults.add({
+      at: 'dps.register',
+      action: { kind: 'respond', status: 502, text: '<html>Bad gateway</html>' },
+      times: 1,
+    });
+    probe.publish(`${REGISTER}1`, '');
+    expect(await probe.nextPublish()).toMatchObject({
+      topic: '$dps/registrations/res/502/?$rid=1',
+      text: '<html>Bad gateway</html>',
+    });
+    emulator.faults.add({
+      at: 'dps.register',
+      action: { kind: 'respond', base64: '//79', topic: '$dps/registrations/res/what' },
+      times: 1,
+    });
+    probe.publish(`${REGISTER}1`, '');
+    const odd = await probe.nextPublish();
+    expect(odd.topic).toBe('$dps/registrations/res/what');
+    expect(odd.packet.payload).toEqual(Buffer.from([0xff, 0xfe, 0xfd]));
+  });
+
+  it('bend the operation', async () => {
+    const probe = await ready();
+    emulator.faults.add({
+      at: 'dps.register',
+      action: [{ kind: 'assignImmediately' }, { kind: 'payload', payload: { grüße: '漢' } }],
+      times: 1,
+    });
+    const { topic, json } = await ask(probe, `${REGISTER}1`);
+    expect(topic).toBe('$dps/registrations/res/200/?$rid=1');
+    expect(json).toMatchObject({ status: 'assigned', registrationState: { payload: { grüße: '漢' } } });
+  });
+
+  it('stop answering', async () => {
+    const silent = await open();
+    emulator.faults.add({ at: 'dps.connack', action: { kind: 'silent' }, times: 1 });
+    silent.send({
+      cmd: 'connect',
+      protocolId: 'MQTT',
+      protocolVersion: 4,
+      clean: true,
+      keepalive: 0,
+      ...withKey(),
+      password: Buffer.from(withKey().password),
+    });
+    await emulator.trace.waitFor({ event: 'fault' });
+    expect(silent.received).toEqual([]);
+
+    emulator.trace.clear();
+    const probe = await ready();
+    emulator.faults.add({ at: 'dps.register', action: { kind: 'silent' }, times: 1 });
+    emulator.faults.add({ at: 'dps.puback', action: { kind: 'silent' }, times: 1 });
+    probe.publish(`${REGISTER}1`, '', 1);
+    await probe.settle();
+    expect(emulator.trace.count({ event: 'register' })).toBe(1);
+    expect(emulator.trace.count({ event: 'reply' })).toBe(0);
+  });
+
+  it('cut the connection, before the answer or after it', async () => {
+    const probe = await ready();
+    emulator.faults.add({ at: 'dps.register', action: { kind: 'cut' }, times: 1 });
+    probe.publish(`${REGISTER}1`, '');
+    await probe.closed;
+    emulator.faults.add({ at: 'dps.connack', action: { kind: 'cut', when: 'after' }, times: 1 });
+    const second = await open();
+    expect(await second.connect(withKey())).toMatchObject({ returnCode: 0 });
+    await second.closed;
+  });
+
+  it('force a CONNACK or a SUBACK', async () => {
+    emulator.faults.add({ at: 'dps.connack', action: { kind: 'connack', code: 5 }, times: 1 });
+    expect(await (await open()).connect(withKey())).toMatchObject({ returnCode: 5 });
+    emulator.faults.add({ at: 'dps.suback', action: { kind: 'suback', code: 0x80 }, times: 1 });
+    const probe = await open();
+    await probe.connect(withKey());
+    expect(await probe.subscribe({ [FILTER]: 1 })).toEqual([0x80]);
+  });
+
+  it('send raw bytes', async () => {
+    const probe = await ready();
+    emulator.faults.add({
+      at: 'dps.register',
+      action: { kind: 'raw', base64: Buffer.from([0xd0, 0x00]).toString('base64') },
+      times: 1,
+    });
+    probe.publish(`${REGISTER}1`, '');
+    expect(await probe.next()).toMatchObject({ cmd: 'pingresp' });
+  });
+
+  it('hold everything up for a time, in order', async () => {
+    const probe = await ready();
+    emulator.faults.add({ at: 'dps.register', action: { kind: 'wait', ms: 60_000 }, times: 1 });
+    probe.publish(`${REGISTER}1`, '');
+    probe.publish(`${REGISTER}2`, '');
+    probe.send({ cmd: 'pingreq' });
+    await emulator.trace.waitFor({ event: 'fault' });
+    expect(emulator.trace.count({ event: 'reply' })).toBe(0);
+    clock.advance(60_000);
+    expect((await probe.nextPublish()).topic).toContain('$rid=1&');
+    expect((await probe.nextPublish()).topic).toContain('$rid=2&');
+    expect(await probe.next()).toMatchObject({ cmd: 'pingresp' });
+  });
+
+  it('are gone with a connection that ends while they hold it up', async () => {
+    const probe = await ready();
+    emulator.faults.add({ at: 'dps.register', action: { kind: 'wait', ms: 60_000 }, times: 1 });
+    probe.publish(`${REGISTER}1`, '');
+    await emulator.trace.waitFor({ event: 'fault' });
+    await probe.close();
+    await emulator.trace.waitFor({ event: 'close' });
+    expect(clock.pending).toBe(0);
+  });
+});
+
+describe('the trace', () => {
+  it('tells what happened and no secret', async () => {
+    const key = hmacBase64(GROUP_KEY, 'member-1');
+    const probe = await ready(withKey('member-1', key));
+    const { json } = await ask(probe, `${REGISTER}1`, '{"payload":{"secret":"hush"}}');
+    await ask(probe, statusTopic('2', json.operationId));
+    expect(
+      emulator.trace.entries({ device: 'member-1' }).map(({ event, status }) => `${event} ${status ?? ''}`.trim()),
+    ).toEqual(['connect', 'connack 0', 'subscribe', 'register', 'reply 202', 'status', 'reply 200']);
+    expect(emulator.trace.count({ service: 'dps', event: 'register' })).toBe(1);
+    const all = JSON.stringify(emulator.trace.entries());
+    for (const secret of [key, 'hush', 'SharedAccessSignature', 'sig=']) expect(all).not.toContain(secret);
+  });
+});
