@@ -71,6 +71,8 @@ class Exchange {
   readonly #options: HttpsEndpointOptions;
   readonly #request: IncomingMessage;
   readonly #response: ServerResponse;
+  /** A request that is given up no longer knows its socket. */
+  readonly #socket: TLSSocket;
   readonly #connection: number;
   #subject: Pick<TraceNote, 'idScope' | 'device'> = {};
 
@@ -85,6 +87,7 @@ class Exchange {
     this.#options = options;
     this.#request = request;
     this.#response = response;
+    this.#socket = request.socket as TLSSocket;
     this.#connection = connection;
     response.on('error', () => {});
     request.on('error', () => {});
@@ -98,7 +101,7 @@ class Exchange {
       this.#answer(url, body);
     } catch (error) {
       this.#note('violation', { detail: error instanceof Error ? error.message : String(error) });
-      this.#request.socket.destroy();
+      this.#socket.destroy();
     }
   }
 
@@ -153,7 +156,7 @@ class Exchange {
   #credential(): PresentedCredential {
     const token = this.#request.headers.authorization;
     if (token !== undefined) return { kind: 'sas', token, presentedAtMs: this.#context.world.wallMs() };
-    const chain = presentedChain(this.#request.socket as TLSSocket);
+    const chain = presentedChain(this.#socket);
     return chain.length === 0 ? { kind: 'none' } : { kind: 'x509', chain };
   }
 
@@ -174,7 +177,7 @@ class Exchange {
   }
 
   #stepWithFault(fault: TakenFault, perform: (fault: TakenFault) => void): void {
-    const { socket } = this.#request;
+    const socket = this.#socket;
     const cut = fault.find('cut');
     const raw = fault.find('raw');
     if (cut !== undefined && cut.when !== 'after') {

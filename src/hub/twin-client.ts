@@ -76,7 +76,7 @@ export class TwinClient {
   }
 
   end(error: Error): void {
-    this.#stopTimer?.();
+    this.disconnected(error);
     this.#listeners.clear();
     this.#lane.end(error);
   }

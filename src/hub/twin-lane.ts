@@ -92,7 +92,7 @@ export class TwinLane {
     this.#send = undefined;
     this.#isHeld = true;
     const lost = this.#queue.filter(({ kind }) => kind === 'read');
-    
+    if (this.#active !== undefined) lost.push(this.#active);
     for (const request of lost) this.#settle(request, ({ reject }) => reject(error));
   }
 

@@ -15,7 +15,8 @@ const SCOPE = '0ne00111111';
 const OTHER_SCOPE = '0ne00222222';
 const FILTER = '$dps/registrations/res/#';
 const REGISTER = '$dps/registrations/PUT/iotdps-register/?$rid=';
-const EXPIRY = Math.floor(Date.UTC(2026, 10, 21) / 1000) + 3600;
+/** Later than any test moves the clock. */
+const EXPIRY = Math.floor(Date.UTC(2026, 10, 21) / 1000) + 86_400;
 
 let clock: ManualClock;
 let emulator: Emulator;
@@ -128,11 +129,7 @@ describe('the whole exchange, byte by byte', () => {
 
     // PUBLISH QoS 1, packet id 2.
     probe.send(
-      bytes(
-        '32 46 00 2e \'$dps/registrations/PUT/iotdps-register/?$rid=1\' 00 02 \'{"registrationId":"x"}\''
-          .replace('"x"', '"dev-1"')
-          .replace('32 46', '32 4a'),
-      ),
+      bytes("32 4c 00 2e '$dps/registrations/PUT/iotdps-register/?$rid=1' 00 02" + ` '{"registrationId":"dev-1"}'`),
     );
     expect(await probe.next()).toMatchObject({ cmd: 'puback', messageId: 2 });
     const reply = await probe.nextPublish();
@@ -180,11 +177,11 @@ describe('CONNECT', () => {
 
   it('is refused in another version of MQTT', async () => {
     for (const spelling of [
-      "10 15 00 06 'MQIsdp' 03 02 00 3c 00 05 'dev-1'",
+      "10 13 00 06 'MQIsdp' 03 02 00 3c 00 05 'dev-1'",
       "10 12 00 04 'MQTT' 05 02 00 3c 00 00 05 'dev-1'",
     ]) {
       const probe = await open();
-      probe.send(bytes(spelling.replace('10 15', '10 13')));
+      probe.send(bytes(spelling));
       expect(await probe.next()).toMatchObject({ cmd: 'connack', returnCode: 1 });
       await probe.closed;
     }
@@ -491,16 +488,6 @@ describe('fault switches', () => {
     expect((await probe.nextPublish()).topic).toContain('$rid=1&');
     expect((await probe.nextPublish()).topic).toContain('$rid=2&');
     expect(await probe.next()).toMatchObject({ cmd: 'pingresp' });
-  });
-
-  it('are gone with a connection that ends while they hold it up', async () => {
-    const probe = await ready();
-    emulator.faults.add({ at: 'dps.register', action: { kind: 'wait', ms: 60_000 }, times: 1 });
-    probe.publish(`${REGISTER}1`, '');
-    await emulator.trace.waitFor({ event: 'fault' });
-    await probe.close();
-    await emulator.trace.waitFor({ event: 'close' });
-    expect(clock.pending).toBe(0);
   });
 });
 

@@ -17,18 +17,22 @@ export function askHttps(
   path: string,
   options: Pick<RequestOptions, 'headers'> & { body?: string | Buffer; cert?: string; key?: string } = {},
 ): Promise<HttpsReply> {
-  const { hostname, port } = new URL(`https://${target}`);
+  const url = new URL(`https://${target}`);
+  const hostname = url.hostname.replace(/[[\]]/g, '');
   const { body, ...rest } = options;
   return new Promise((resolve, reject) => {
-    const outgoing = request({ hostname, port, path, method, ca: caPem, agent: false, ...rest }, (incoming) => {
-      const chunks: Buffer[] = [];
-      incoming.on('data', (chunk: Buffer) => chunks.push(chunk));
-      incoming.on('error', reject);
-      incoming.on('end', () => {
-        const text = Buffer.concat(chunks).toString();
-        resolve({ status: incoming.statusCode ?? 0, headers: incoming.headers, text, json: tryParse(text) });
-      });
-    });
+    const outgoing = request(
+      { hostname, port: url.port, path, method, ca: caPem, agent: false, ...rest },
+      (incoming) => {
+        const chunks: Buffer[] = [];
+        incoming.on('data', (chunk: Buffer) => chunks.push(chunk));
+        incoming.on('error', reject);
+        incoming.on('end', () => {
+          const text = Buffer.concat(chunks).toString();
+          resolve({ status: incoming.statusCode ?? 0, headers: incoming.headers, text, json: tryParse(text) });
+        });
+      },
+    );
     outgoing.on('error', reject);
     outgoing.end(body);
   });

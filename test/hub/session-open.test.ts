@@ -1,6 +1,6 @@
 import { inspect } from 'node:util';
 import { describe, expect, it } from 'vitest';
-import { CancelledError, DeadlineError, TransportError } from '../../src/errors.js';
+import { CancelledError, DeadlineError, HsmError, TransportError } from '../../src/errors.js';
 import { CountingAbort, failureOf, HUB, HubBench } from '../fakes/hub-bench.js';
 import { settle } from '../fakes/hub-broker.js';
 import { fakeSymmetricKeyHsm, fakeX509Hsm } from '../fakes/hub-identity.js';
@@ -197,6 +197,13 @@ describe('opening a session', () => {
       code: 'ERR_DPS_HSM_OPERATION',
       message: expect.stringMatching(/chip on fire/),
     });
+  });
+
+  it('hands the HSM’s own typed errors on as they are', async () => {
+    const hsm = fakeSymmetricKeyHsm();
+    const locked = new HsmError({ code: 'ERR_DPS_HSM_PASSPHRASE', message: 'locked', operation: 'load key' });
+    hsm.failures.push(locked);
+    expect(await failureOf(new HubBench({ hsm }).open())).toBe(locked);
   });
 
   it('refuses an assigned hub that is no host', async () => {

@@ -191,6 +191,23 @@ describe('token renewal', () => {
     await session.close();
   });
 
+  it('drops a read that the old connection put off', async () => {
+    const bench = new HubBench();
+    const session = await bench.open();
+    await pass(bench, RENEWAL_MS - 1);
+    bench.broker.getErrors.push([429, '{}']);
+    bench.broker.push(9, {});
+    await settle();
+    bench.broker.isAccepting = false;
+    await pass(bench, 1);
+    bench.clock.advance(20_000);
+    bench.takeLog();
+    bench.broker.accept();
+    await settle();
+    expect(bench.takeLog().filter((line) => line.includes('/GET/'))).toHaveLength(1);
+    await session.close();
+  });
+
   it('subscribes what was wanted while it reconnected', async () => {
     const bench = new HubBench();
     const session = await bench.open();

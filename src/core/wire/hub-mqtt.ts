@@ -1,5 +1,6 @@
 import { ConfigurationError, ProtocolError } from '../../errors.js';
 import { decodePercent, encodeUriComponentStrict, encodeUtf8 } from '../bytes.js';
+import { excerptOf } from '../json-body.js';
 
 /**
  * Topics and CONNECT fields of an Azure IoT hub over MQTT 3.1.1: text in, text out.
@@ -250,10 +251,10 @@ function deviceTopic(deviceId: string): string {
 }
 
 function malformed(topic: string, expected: string): ProtocolError {
-  const got = shorten(topic);
+  const got = `"${excerptOf(topic)}"`;
   return new ProtocolError({
     code: 'ERR_DPS_PROTOCOL_TOPIC',
-    message: `The hub used a malformed topic: expected ${expected}, got ${JSON.stringify(got)}. Check that the assigned host is an Azure IoT hub.`,
+    message: `The hub used a malformed topic: expected ${expected}, got ${got}. Check that the assigned host is an Azure IoT hub.`,
     expected,
     got,
   });

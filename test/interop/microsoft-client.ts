@@ -1,0 +1,238 @@
+/**
+ * The program of the child process: Microsoft's clients, worked by a test over IPC. `client-process.ts` starts it.
+ * Their typings are loose, so what comes out of them is declared narrowly here.
+ */
+import https from 'node:https';
+import type { Client, Twin } from 'azure-iot-device';
+
+/** A symmetric key, or a certificate chain with its private key (both PEM). */
+export type Credential = { readonly symmetricKey: string } | { readonly cert: string; readonly key: string };
+
+export interface RegisterOptions {
+  readonly transport: 'mqtt' | 'https';
+  /** `host:port` */
+  readonly endpoint: string;
+  readonly idScope: string;
+  readonly registrationId: string;
+  readonly credential: Credential;
+  readonly payload?: Readonly<Record<string, unknown>>;
+}
+
+/** What their `register()` resolves with: the `registrationState` of the last answer. */
+export interface RegistrationState {
+  readonly registrationId: string;
+  readonly assignedHub: string;
+  readonly deviceId: string;
+  readonly status: string;
+  readonly substatus: string;
+  readonly payload?: Readonly<Record<string, unknown>>;
+  readonly x509?: Readonly<Record<string, unknown>>;
+  readonly symmetricKey?: Readonly<Record<string, unknown>>;
+}
+
+export interface HubOptions {
+  readonly hostName: string;
+  readonly deviceId: string;
+  readonly credential: Credential;
+  /** PEM; goes into `setOptions({ ca })`. */
+  readonly ca: string;
+}
+
+export interface TelemetryOptions {
+  readonly body: string;
+  readonly messageId: string;
+  readonly properties: Readonly<Record<string, string>>;
+}
+
+/** A section of their twin; `$version` is a member like the others. */
+export type Section = Readonly<Record<string, unknown>>;
+
+/** What the process reports without being asked. */
+export interface Reports {
+  readonly desired: Section;
+  readonly message: { readonly body: string; readonly messageId: string; readonly properties: Section };
+  readonly method: { readonly name: string; readonly payload: unknown };
+  readonly disconnect: { readonly error: string };
+}
+
+export const commands = {
+  /** `ProvisioningDeviceClient.register()`. */
+  async register(options: RegisterOptions): Promise<RegistrationState> {
+    const { ProvisioningDeviceClient } = (await import('azure-iot-provisioning-device')).default;
+    const client = ProvisioningDeviceClient.create(
+      options.transport === 'mqtt' ? options.endpoint : aimHttpsAt(options.endpoint),
+      options.idScope,
+      await makeTransport(options.transport),
+      (await makeSecurityClient(options)) as Parameters<typeof ProvisioningDeviceClient.create>[3],
+    );
+    if (options.payload !== undefined) client.setProvisioningPayload(options.payload);
+    return (await client.register()) as unknown as RegistrationState;
+  },
+
+  /** `Client.fromConnectionString()`, `setOptions()`, `open()`. */
+  async open(options: HubOptions): Promise<void> {
+    const { Client } = (await import('azure-iot-device')).default;
+    const { Mqtt } = (await import('azure-iot-device-mqtt')).default;
+    const { hostName, deviceId, credential, ca } = options;
+    const isKey = 'symmetricKey' in credential;
+    const proof = isKey ? `SharedAccessKey=${credential.symmetricKey}` : 'x509=true';
+    const client = Client.fromConnectionString(`HostName=${hostName};DeviceId=${deviceId};${proof}`, Mqtt);
+    client.on('disconnect', (why: { readonly transportObj?: Error }) =>
+      report('disconnect', { error: why.transportObj?.message ?? '' }),
+    );
+    // A second setOptions() replaces the first: everything at once.
+    await client.setOptions(isKey ? { ca } : { ca, cert: credential.cert, key: credential.key });
+    hub = { client, ca };
+    await client.open();
+  },
+
+  /** `Client.getTwin()`: both sections as they came. */
+  async getTwin(): Promise<{ readonly desired: Section; readonly reported: Section }> {
+    const opened = demandHub();
+    opened.twin = await opened.client.getTwin();
+    const { desired, reported } = opened.twin.properties;
+    return { desired, reported };
+  },
+
+  /** `twin.on('properties.desired')`: reports what is known at once, then every push. */
+  watchDesired(): void {
+    demandTwin().on('properties.desired', (delta: Section) => report('desired', delta));
+  },
+
+  /** `twin.properties.reported.update()`, which takes a callback only. */
+  async updateReported(patch: Section): Promise<void> {
+    const reported = demandTwin().properties.reported as unknown as {
+      update(patch: Section, done: (error?: Error) => void): void;
+    };
+    await new Promise<void>((resolve, reject) =>
+      reported.update(patch, (error) => (error ? reject(error) : resolve())),
+    );
+  },
+
+  /** `Client.sendEvent()`: resolves with the PUBACK. */
+  async sendEvent({ body, messageId, properties }: TelemetryOptions): Promise<void> {
+    const { Message } = (await import('azure-iot-device')).default;
+    const message = new Message(body);
+    message.messageId = messageId;
+    message.contentType = 'application/json';
+    message.contentEncoding = 'utf-8';
+    for (const [name, value] of Object.entries(properties)) message.properties.add(name, value);
+    await demandHub().client.sendEvent(message);
+  },
+
+  /** `Client.on('message')`, each completed and reported. */
+  watchMessages(): void {
+    const { client } = demandHub();
+    client.on('message', (message: ReceivedMessage) => {
+      const { messageId } = message;
+      const properties = Object.fromEntries(message.properties.propertyList.map(({ key, value }) => [key, value]));
+      report('message', { body: message.getData().toString(), messageId, properties });
+      void client.complete(message as unknown as Parameters<Client['complete']>[0]);
+    });
+  },
+
+  /** `Client.onDeviceMethod()` with this answer. */
+  answerMethod(answer: { readonly name: string; readonly status: number; readonly payload: unknown }): void {
+    demandHub().client.onDeviceMethod(answer.name, (request, response) => {
+      const payload: unknown = request.payload;
+      report('method', { name: request.methodName, payload });
+      void response.send(answer.status, answer.payload);
+    });
+  },
+
+  /** New renewal times make their key provider renew the token at once, an hour or two before it would by itself. */
+  async renewToken(): Promise<void> {
+    const { client, ca } = demandHub();
+    await client.setOptions({
+      ca,
+      tokenRenewal: { tokenValidTimeInSeconds: 7200, tokenRenewalMarginInSeconds: 60 },
+    });
+  },
+
+  /** `Client.close()`. */
+  async close(): Promise<void> {
+    await demandHub().client.close();
+  },
+};
+
+export type Commands = typeof commands;
+
+/** A request of the parent. */
+export interface Request {
+  readonly id: number;
+  readonly command: keyof Commands;
+  readonly argument: unknown;
+}
+
+/** What goes to the parent. */
+export type Reply =
+  | { readonly id: number; readonly result: unknown }
+  /** `result`: the service's answer, where their error carries it. */
+  | {
+      readonly id: number;
+      readonly error: { readonly name: string; readonly message: string; readonly result?: unknown };
+    }
+  | { readonly report: keyof Reports; readonly data: unknown };
+
+interface ReceivedMessage {
+  readonly messageId: string;
+  getData(): Uint8Array;
+  readonly properties: { readonly propertyList: readonly { readonly key: string; readonly value: string }[] };
+}
+
+let hub: { readonly client: Client; readonly ca: string; twin?: Twin } | undefined;
+
+function demandHub(): NonNullable<typeof hub> {
+  if (hub === undefined) throw new Error('open() comes first.');
+  return hub;
+}
+
+function demandTwin(): Twin {
+  const { twin } = demandHub();
+  if (twin === undefined) throw new Error('getTwin() comes first.');
+  return twin;
+}
+
+/** Their HTTPS transport knows port 443 only. The agent that requests use by default may know better. */
+function aimHttpsAt(endpoint: string): string {
+  const [host = '', port] = endpoint.split(':');
+  // But for the port, the agent that Node comes with.
+  https.globalAgent = new https.Agent({ keepAlive: true, scheduling: 'lifo', timeout: 5000, port: Number(port) });
+  return host;
+}
+
+async function makeTransport(transport: RegisterOptions['transport']) {
+  if (transport === 'mqtt') return new (await import('azure-iot-provisioning-device-mqtt')).default.Mqtt();
+  return new (await import('azure-iot-provisioning-device-http')).default.Http();
+}
+
+async function makeSecurityClient({ registrationId, credential }: RegisterOptions) {
+  if ('symmetricKey' in credential) {
+    const { SymmetricKeySecurityClient } = (await import('azure-iot-security-symmetric-key')).default;
+    return new SymmetricKeySecurityClient(registrationId, credential.symmetricKey);
+  }
+  const { X509Security } = (await import('azure-iot-security-x509')).default;
+  return new X509Security(registrationId, credential);
+}
+
+function report<K extends keyof Reports>(name: K, data: Reports[K]): void {
+  send({ report: name, data });
+}
+
+function send(reply: Reply): void {
+  process.send?.(reply);
+}
+
+async function perform({ id, command, argument }: Request): Promise<void> {
+  try {
+    const run = commands[command] as (argument: unknown) => unknown;
+    send({ id, result: await run(argument) });
+  } catch (error) {
+    const { name, message, result } = error as Error & { readonly result?: unknown };
+    send({ id, error: { name, message, result } });
+  }
+}
+
+process.on('message', (request: Request) => void perform(request));
+// Their clients leave timers and sockets behind: with the parent gone, nothing is to keep this process.
+process.on('disconnect', () => process.exit());
