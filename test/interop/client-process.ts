@@ -71,7 +71,8 @@ export class ClientProcess {
     return new Promise((resolve, reject) => {
       if (this.#isOver) return reject(this.#endedError());
       this.#calls.set(request.id, { resolve, reject });
-      this.#child.send(request);
+      // A process that is just ending says so by closing.
+      this.#child.send(request, () => {});
     });
   }
 
