@@ -19,14 +19,14 @@ import { readSecretFile } from './secret-file.js';
 /** Where a key comes from: its Base64 text, or the file that holds it (mode 0600). */
 export type KeySource = SecretSource;
 
-/** Keys of an individual enrolment, or keys derived for this device by whoever has the group's. */
+/** Keys of an individual enrollment, or keys derived for this device by whoever has the group's. */
 interface DeviceKeys {
   readonly key: KeySource;
   /** Tried when the service refuses the first, e.g. while keys are rolled. */
   readonly secondaryKey?: KeySource;
 }
 
-/** Keys of an enrolment group. Who holds one can be any device of the group: for test benches, not for devices. */
+/** Keys of an enrollment group. Who holds one can be any device of the group: for test benches, not for devices. */
 interface GroupKeys {
   readonly groupKey: KeySource;
   readonly secondaryGroupKey?: KeySource;
@@ -53,7 +53,7 @@ export async function symmetricKeyHsm(
   signal?: CancelSignal,
 ): Promise<SymmetricKeyHsm> {
   const bag = checkOptionNames(options, OPTION_NAMES, 'the symmetric key HSM');
-  const registrationId = requiredText(bag, 'registrationId', 'the name of this device in its enrolment');
+  const registrationId = requiredText(bag, 'registrationId', 'the name of this device in its enrollment');
   const problem = registrationIdProblem(registrationId);
   if (problem !== undefined) {
     throw new HsmError({ code: 'ERR_DPS_HSM_REGISTRATION_ID', operation: 'load device key', message: problem });
@@ -113,7 +113,7 @@ function chooseSources(options: OptionBag): NamedSource[] {
   const device = findPair(options, 'key', 'secondaryKey');
   const group = findPair(options, 'groupKey', 'secondaryGroupKey');
   if (device.length > 0 && group.length > 0) {
-    const message = 'Give either key (the key of this device) or groupKey (the key of its enrolment group), not both.';
+    const message = 'Give either key (the key of this device) or groupKey (the key of its enrollment group), not both.';
     throw optionError('ERR_DPS_CONFIG_OPTION', 'groupKey', message);
   }
   if (device.length + group.length > 0) return [...device, ...group];
@@ -160,7 +160,7 @@ function decodeKey(text: string, place: string): Uint8Array {
   if (bytes.length >= MIN_KEY_BYTES && bytes.length <= MAX_KEY_BYTES) return bytes;
   const found = bytes.length === 0 ? 'is empty' : `decodes to ${bytes.length} bytes`;
   throw keyError(
-    `${place} ${found}; a key has ${MIN_KEY_BYTES} to ${MAX_KEY_BYTES} bytes. Copy the whole key from the enrolment.`,
+    `${place} ${found}; a key has ${MIN_KEY_BYTES} to ${MAX_KEY_BYTES} bytes. Copy the whole key from the enrollment.`,
   );
 }
 
@@ -169,7 +169,7 @@ function explainNotBase64(text: string): string {
   if (/SharedAccessKey=/i.test(text)) {
     return 'is a connection string; give only what follows SharedAccessKey= in it.';
   }
-  if (text.includes('-----BEGIN')) return 'is PEM, which belongs to X.509; give the Base64 key from the enrolment.';
+  if (text.includes('-----BEGIN')) return 'is PEM, which belongs to X.509; give the Base64 key from the enrollment.';
   if (/^[A-Za-z0-9_-]+={0,2}$/.test(text) && /[-_]/.test(text)) {
     return 'is in the URL-safe alphabet of Base64; write + for - and / for _, and pad with = to a multiple of 4.';
   }

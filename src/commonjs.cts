@@ -1,14 +1,18 @@
 /** The front door for CommonJS: a thin shim, because the package itself is ESM and loads its engines lazily. */
-import type { ProgressEvent, Provisioning, ProvisionOptions } from './index.js' with { 'resolution-mode': 'import' };
+import type { DpsError, ProgressEvent, Provisioning, ProvisionOptions } from './index.js' with {
+  'resolution-mode': 'import',
+};
 
-type FrontDoor = typeof import('./index.js', { with: { 'resolution-mode': 'import' }});
+/** All types of the ESM door. Its error classes are types here: recognise an error with `isDpsError` and its `code`. */
+export type * from './index.js' with { 'resolution-mode': 'import' };
 
-const load = (): Promise<FrontDoor> => import('./index.js');
+/** See `PROGRESS_CHANNEL` of the ESM door. */
+export const PROGRESS_CHANNEL = 'dps-device:progress';
 
 /** See `provision` of the ESM door. */
 export function provision(options: ProvisionOptions): Provisioning {
   // Wrapped in an object: a promise that resolves with a promise would wait for the device.
-  const started = load().then((door) => ({ journey: door.provision(options) }));
+  const started = import('./index.js').then((door) => ({ journey: door.provision(options) }));
   const device = started.then(({ journey }) => journey);
   const events: AsyncIterable<ProgressEvent> = {
     async *[Symbol.asyncIterator]() {
@@ -19,9 +23,7 @@ export function provision(options: ProvisionOptions): Provisioning {
 }
 
 /** True for every error of this package; then read `code`. */
-export function isDpsError(
-  value: unknown,
-): value is import('./index.js', { with: { 'resolution-mode': 'import' }}).DpsError {
+export function isDpsError(value: unknown): value is DpsError {
   return (
     typeof value === 'object' &&
     value !== null &&

@@ -1,14 +1,21 @@
 import type { Clock } from './core/clock.js';
 
-/** Longer delays make Node's timers fire at once. */
-const MAX_TIMER_MS = 0x7fff_ffff;
+/** Node's timers cannot count further than this; longer waits are made of several. */
+const LONGEST_TIMER_MS = 2 ** 31 - 1;
 
-/** The clocks of this process. `after` may call early for delays beyond 24 days; whoever waits looks at the time again. */
+/** The clocks of this process, for the device's side and the emulator's alike. */
 export const systemClock: Clock = {
   monotonicMs: () => performance.now(),
   wallMs: () => Date.now(),
   after(delayMs, fn) {
-    const timer = setTimeout(fn, Math.min(Math.max(Math.ceil(delayMs), 0), MAX_TIMER_MS));
+    let leftMs = Math.max(0, Math.ceil(delayMs));
+    let timer: NodeJS.Timeout;
+    const arm = (): void => {
+      const stepMs = Math.min(leftMs, LONGEST_TIMER_MS);
+      leftMs -= stepMs;
+      timer = setTimeout(() => (leftMs > 0 ? arm() : fn()), stepMs);
+    };
+    arm();
     return () => clearTimeout(timer);
   },
 };

@@ -1,78 +1,166 @@
-// Builds dist/: one ESM entry per public door with shared, lazily loaded chunks; a CommonJS shim; types by tsc.
+// Builds dist/: one ESM entry per public door with shared, lazily loaded chunks; CommonJS shims; the device file; types by
+// tsc; licences and SBOM of what was compiled in. Everything is made aside and moved into place at the end.
 import { execFileSync } from 'node:child_process';
-import { readFileSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  chmodSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
+import { dirname, join, posix } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { build } from 'esbuild';
+import { leaveOut, nodeModules } from './engine-parts.mjs';
+import { licenceTexts, readThirdParties, softwareBill } from './third-party.mjs';
 
-const root = new URL('..', import.meta.url);
-process.chdir(fileURLToPath(root));
-const { exports: doors } = JSON.parse(readFileSync('package.json', 'utf8'));
+process.chdir(fileURLToPath(new URL('..', import.meta.url)));
+const manifest = JSON.parse(readFileSync('package.json', 'utf8'));
+const targets = [...new Set(targetsOf(manifest.exports))];
 
-rmSync('dist', { recursive: true, force: true });
+mkdirSync('node_modules/.cache', { recursive: true });
+const staging = mkdtempSync('node_modules/.cache/dps-device-build-');
+chmodSync(staging, 0o755);
+try {
+  await buildAll();
+  rmSync('dist', { recursive: true, force: true });
+  renameSync(staging, 'dist');
+} finally {
+  rmSync(staging, { recursive: true, force: true });
+}
 
-/** Parts of MQTT.js that our engine never reaches: each is replaced by an empty module, so that it costs nothing. */
-const LEFT_OUT = /^(debug|worker-timers|ws|socks|help-me|commist|concat-stream|split2|minimist)$/;
+async function buildAll() {
+  const doors = await buildDoors();
+  const deviceFile = await buildDeviceFile();
+  await buildCommonJsShims();
+  emitTypes();
+  writeThirdParties([doors, deviceFile]);
+  write('dist/meta.json', JSON.stringify(doors));
+  write('dist/meta-device-file.json', JSON.stringify(deviceFile));
+}
 
-const leaveOut = {
-  name: 'leave-out',
-  setup({ onResolve, onLoad }) {
-    onResolve({ filter: LEFT_OUT }, ({ path }) => ({ path, namespace: 'left-out' }));
-    onLoad({ filter: /.*/, namespace: 'left-out' }, ({ path }) => ({
-      // `debug` is called at load time and on each packet: it becomes a logger that is switched off.
-      contents:
-        path === 'debug'
-          ? 'const off = Object.assign(() => {}, { enabled: false }); module.exports = () => off;'
-          : 'module.exports = {};',
-      loader: 'js',
-    }));
-    // The userland copy of Node's streams: 100 KB for what Node brings along.
-    onResolve({ filter: /^readable-stream$/ }, () => ({ path: 'node:stream', external: true }));
-  },
-};
+/** What all builds of our own code have in common. */
+function settings() {
+  return {
+    outdir: 'dist',
+    write: false,
+    bundle: true,
+    format: 'esm',
+    platform: 'node',
+    target: 'node18.19',
+    minify: true,
+    // An uncaught error prints the line it was thrown on: that shall not be the whole file.
+    lineLimit: 160,
+    legalComments: 'none',
+    metafile: true,
+    external: Object.keys(manifest.peerDependencies ?? {}),
+    plugins: [leaveOut, nodeModules],
+    logLevel: 'warning',
+  };
+}
 
-const entryPoints = Object.fromEntries(
-  Object.values(doors)
-    .map((door) => door.import?.default)
-    .filter((file) => file !== undefined)
-    .map((file) => file.replace('./dist/', '').replace(/\.js$/, ''))
-    .map((name) => [name, `${name}.ts`]),
-);
+async function buildDoors() {
+  const entries = targets.filter((target) => target.endsWith('.js')).concat(Object.values(manifest.bin));
+  const { metafile, outputFiles } = await build({
+    ...settings(),
+    entryPoints: Object.fromEntries(entries.map((target) => [nameOf(target), `${nameOf(target)}.ts`])),
+    splitting: true,
+    chunkNames: 'chunks/[name]-[hash]',
+  });
+  writeAll(outputFiles);
+  return metafile;
+}
 
-const { metafile } = await build({
-  entryPoints: { ...entryPoints, 'src/cli/main': 'src/cli/main.ts' },
-  outdir: 'dist',
-  bundle: true,
-  splitting: true,
-  format: 'esm',
-  platform: 'node',
-  target: 'node18.19',
-  chunkNames: 'chunks/[name]-[hash]',
-  minify: true,
-  keepNames: false,
-  sourcemap: false,
-  legalComments: 'none',
-  metafile: true,
-  plugins: [leaveOut],
-  // Bundled CommonJS engines call require() for Node's own modules.
-  banner: {
-    js: "import { createRequire as __createRequire } from 'node:module'; const require = __createRequire(import.meta.url);",
-  },
-  logLevel: 'warning',
-});
-writeFileSync('dist/meta.json', JSON.stringify(metafile));
+/** The command line without the emulator, as one file that runs wherever it is copied. */
+async function buildDeviceFile() {
+  const noEmulator = {
+    name: 'no-emulator',
+    setup({ onResolve, onLoad }) {
+      onResolve({ filter: /^\.\/emulator\.js$/ }, ({ path }) => ({ path, namespace: 'no-emulator' }));
+      onLoad({ filter: /.*/, namespace: 'no-emulator' }, () => ({ contents: 'export {};' }));
+    },
+  };
+  const options = {
+    ...settings(),
+    entryPoints: { 'dps-device': 'src/cli/device-main.ts' },
+    outExtension: { '.js': '.mjs' },
+    // `main.ts` runs itself when it is the file that Node was asked to run; here `device-main.ts` does.
+    define: { 'import.meta.url': '"file:///dps-device.mjs/main.js"' },
+  };
+  options.plugins = [noEmulator, ...options.plugins];
+  const { metafile, outputFiles } = await build(options);
+  const { components } = readThirdParties([metafile]);
+  // Copied alone, it carries the licences of what is in it.
+  const notices = `/*\nThird-party licences of what is compiled into this file.\n\n${licenceTexts(components)}*/\n`;
+  for (const { path, text } of outputFiles) write(posix.relative('.', path), `${text}${notices}`, 0o755);
+  return metafile;
+}
 
-await build({
-  entryPoints: ['src/commonjs.cts', 'src/emulator/commonjs.cts'],
-  outdir: 'dist/src',
-  outbase: 'src',
-  outExtension: { '.js': '.cjs' },
-  format: 'cjs',
-  platform: 'node',
-  target: 'node18.19',
-  logLevel: 'warning',
-});
+async function buildCommonJsShims() {
+  const shims = targets.filter((target) => target.endsWith('.cjs'));
+  const { outputFiles } = await build({
+    entryPoints: shims.map((target) => `${nameOf(target)}.cts`),
+    outdir: 'dist',
+    outbase: '.',
+    outExtension: { '.js': '.cjs' },
+    write: false,
+    format: 'cjs',
+    platform: 'node',
+    target: 'node18.19',
+    logLevel: 'warning',
+  });
+  writeAll(outputFiles);
+}
 
-const tsc = fileURLToPath(new URL('../node_modules/typescript/bin/tsc', import.meta.url));
-for (const project of ['tsconfig.json', 'tsconfig.commonjs.json']) {
-  execFileSync(process.execPath, [tsc, '-p', project], { stdio: 'inherit' });
+/** Only what the doors show: no module of ours that no door leads to, and with it no engine's types. */
+function emitTypes() {
+  const tsc = 'node_modules/typescript/bin/tsc';
+  for (const project of ['tsconfig.json', 'tsconfig.commonjs.json']) {
+    execFileSync(process.execPath, [tsc, '-p', project, '--outDir', staging], { stdio: 'inherit' });
+  }
+  const reached = new Set();
+  const reach = (file) => {
+    if (reached.has(file)) return;
+    reached.add(file);
+    const text = readFileSync(join(staging, file), 'utf8');
+    for (const [, path] of text.matchAll(/(?:from |import\()['"](\.[^'"]+)\.js['"]/g)) {
+      reach(posix.join(posix.dirname(file), `${path}.d.ts`));
+    }
+  };
+  for (const target of targets) if (/\.d\.[cm]?ts$/.test(target)) reach(posix.relative('dist', target));
+  for (const file of readdirSync(staging, { recursive: true, encoding: 'utf8' })) {
+    if (/\.d\.[cm]?ts$/.test(file) && !reached.has(file)) rmSync(join(staging, file));
+  }
+}
+
+function writeThirdParties(metafiles) {
+  const { components, direct } = readThirdParties(metafiles);
+  const lock = JSON.parse(readFileSync('package-lock.json', 'utf8'));
+  const bill = softwareBill({ manifest, components, direct, lock });
+  write('dist/THIRD_PARTY_LICENSES.txt', licenceTexts(components));
+  write('dist/sbom.cdx.json', `${JSON.stringify(bill, undefined, 2)}\n`);
+}
+
+/** The files that an exports map leads to, under whatever conditions. */
+function targetsOf(exports) {
+  return typeof exports === 'string' ? [exports] : Object.values(exports).flatMap(targetsOf);
+}
+
+/** `./dist/src/index.js` -> `src/index` */
+function nameOf(target) {
+  return posix.relative('dist', target).replace(/\.[cm]?js$/, '');
+}
+
+function writeAll(outputFiles) {
+  for (const { path, contents } of outputFiles) write(posix.relative(process.cwd(), path), contents);
+}
+
+/** Into the staging folder, what is to be at `path` in the end. */
+function write(path, contents, mode = 0o644) {
+  const file = join(staging, posix.relative('dist', path));
+  mkdirSync(dirname(file), { recursive: true });
+  writeFileSync(file, contents, { mode });
 }

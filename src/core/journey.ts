@@ -82,6 +82,7 @@ export interface Journey {
 interface JourneyMemory {
   readonly deadlineAtMs: number;
   readonly ticket: number;
+  /** Staging was ordered and not committed yet: also one that failed or was cut short may have left something behind. */
   readonly staged: boolean;
   readonly hubAttempts: number;
   readonly hubRefusals: number;
@@ -146,7 +147,7 @@ export function stepJourney(journey: Journey, input: JourneyInput, now: Now): Jo
 
   switch (state.name) {
     case 'AwaitingStaging':
-      if (input.type === 'IdentityStaged') return openHub(remember(journey, { staged: true }), state.assignment, now);
+      if (input.type === 'IdentityStaged') return openHub(journey, state.assignment, now);
       return input.type === 'OperationFailed' ? fail(journey, input.error) : stay(journey);
     case 'AwaitingHub':
       if (input.type === 'HubReached') return hubReached(journey, state.assignment, input.twin);
@@ -189,7 +190,7 @@ function arrive(journey: Journey, assignment: Assignment, now: Now): JourneyStep
   if (journey.config.attestation !== 'tpm' || key === undefined) return openHub(journey, assignment, now);
   const ticket = journey.memory.ticket + 1;
   return {
-    journey: { ...remember(journey, { ticket }), state: { name: 'AwaitingStaging', assignment } },
+    journey: { ...remember(journey, { ticket, staged: true }), state: { name: 'AwaitingStaging', assignment } },
     effects: [{ type: 'StageIdentity', ticket, authenticationKey: key }],
   };
 }

@@ -64,16 +64,34 @@ const EXCERPT_CHARACTERS = 120;
 
 /**
  * The beginning of a foreign text, fit for a terminal and a log: control, format and line characters become single
- * spaces, long runs that could be keys are left out, and a text that speaks of tokens or keys is not shown at all.
+ * spaces, runs that could be a key, a signature or a key blob are left out, and a text that speaks of tokens or keys is
+ * not shown at all. Whatever a peer says goes through here on its way into an error.
  */
 export function excerptOf(text: string, maxCharacters: number = EXCERPT_CHARACTERS): string {
   if (/SharedAccess|authenticationKey|PRIVATE KEY|passphrase/i.test(text)) return '[left out: it may hold a secret]';
   const shown = text
-    .replace(/[A-Za-z0-9+/=_-]{40,}/g, '[…]')
+    .replace(RUN, (run) => (looksRandom(run) ? '[…]' : run))
     .replace(/[\p{C}\p{Z}]+/gu, ' ')
     .trim();
   if (shown.length <= maxCharacters) return shown;
   return `${shown.slice(0, maxCharacters).replace(/[\uD800-\uDBFF]$/, '')}…`;
+}
+
+/** A member that is text and is there to be read by people, as `excerptOf` shows it. */
+export function shownMember(object: JsonObject, name: string, maxCharacters?: number): string | undefined {
+  const text = textMember(object, name);
+  return text === undefined ? undefined : excerptOf(text, maxCharacters);
+}
+
+/** Letters of Base64, hex or a token, plain or as URLs, HTML and JSON escape them. */
+const RUN = /(?:[\w+/=-]|%[\da-f]{2}|&(?:#|%23)?\w{1,8};|\\u[\da-f]{4}|\\\/){20,}/gi;
+
+/** Tracking ids are of this kind too: 36 characters at most, and one letter case. */
+function looksRandom(run: string): boolean {
+  if (run.length >= 40) return true;
+  return run
+    .split(/[-_]/)
+    .some((part) => part.length >= 20 && /[a-z].*[a-z]/.test(part) && /[A-Z].*[A-Z]/.test(part) && /\d/.test(part));
 }
 
 function describeJson(value: JsonValue): string {

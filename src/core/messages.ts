@@ -2,7 +2,7 @@ import type { RegistrationRejectedError, ServiceError } from '../errors.js';
 import { ConfigurationError, ProtocolError } from '../errors.js';
 import { encodeBase64, encodeUtf8 } from './bytes.js';
 import type { JsonBody } from './json-body.js';
-import { describeMember, excerptOf, memberOf, objectMember, readJsonObject, textMember } from './json-body.js';
+import { describeMember, memberOf, objectMember, readJsonObject, textMember } from './json-body.js';
 import { rejectionOf, serviceErrorOf } from './refusals.js';
 import type { RegistrationResult } from './registration-result.js';
 import { memberError, readAssignedState } from './registration-result.js';
@@ -239,7 +239,8 @@ function unknownStatus(status: number): Unexpected {
 
 function unknownStatusWord(httpStatus: number, word: string): Unexpected {
   const expected = 'assigning, assigned, failed or disabled';
-  const got = `"${excerptOf(word, 40)}"`;
+  // Whatever is no word at all may be anything.
+  const got = /^[a-z]{1,32}$/.test(word) ? `"${word}"` : 'other text';
   const message = `The reply gives the registration the unknown status ${got} instead of ${expected}. ${ASK_AGAIN}`;
   return {
     kind: 'unexpected',

@@ -1,6 +1,6 @@
 import type { DpsErrorCode } from '../errors.js';
 import { RegistrationRejectedError, ServiceError } from '../errors.js';
-import { excerptOf, memberOf, textMember } from './json-body.js';
+import { memberOf, shownMember, textMember } from './json-body.js';
 import type { JsonObject } from './twin.js';
 
 /**
@@ -33,13 +33,13 @@ export function serviceErrorOf(refusal: Refusal): ServiceError {
   const { status, body, retryAfterMs } = refusal;
   const { code, meaning, advice } = explainStatus(status);
   const errorCode = integerMember(body, 'errorCode');
-  const trackingId = textMember(body, 'trackingId');
-  const timestampUtc = textMember(body, 'timestampUtc');
+  const trackingId = shownMember(body, 'trackingId');
+  const timestampUtc = shownMember(body, 'timestampUtc');
   const details = [
     `status ${status}`,
     ...(errorCode === undefined ? [] : [`error ${errorCode}`]),
-    ...quoted(textMember(body, 'message')),
-    ...(trackingId === undefined ? [] : [`tracking id ${excerptOf(trackingId)}`]),
+    ...quoted(shownMember(body, 'message', QUOTE_CHARACTERS)),
+    ...(trackingId === undefined ? [] : [`tracking id ${trackingId}`]),
     ...(refusal.got === undefined ? [] : [`without DPS's usual JSON; instead there was ${refusal.got}`]),
   ];
   const message = `${meaning} (${details.join(', ')}). ${advice}`;
@@ -49,15 +49,16 @@ export function serviceErrorOf(refusal: Refusal): ServiceError {
 /** A registration that ended as `failed` or `disabled`, as an error. `state` is its registrationState. */
 export function rejectionOf(status: 'failed' | 'disabled', state: JsonObject): RegistrationRejectedError {
   const errorCode = integerMember(state, 'errorCode');
-  const errorMessage = textMember(state, 'errorMessage');
+  const errorMessage = shownMember(state, 'errorMessage', QUOTE_CHARACTERS);
   const details = [...(errorCode === undefined ? [] : [`error ${errorCode}`]), ...quoted(errorMessage)];
   const reason = details.length === 0 ? '' : ` (${details.join(', ')})`;
-  const advice = status === 'disabled' ? ENABLE_THE_ENROLLMENT : failureAdvice(errorCode, errorMessage);
+  const advice =
+    status === 'disabled' ? ENABLE_THE_ENROLLMENT : failureAdvice(errorCode, textMember(state, 'errorMessage'));
   return new RegistrationRejectedError({
     code: status === 'disabled' ? 'ERR_DPS_REGISTRATION_DISABLED' : 'ERR_DPS_REGISTRATION_FAILED',
     message: `DPS ended the registration as ${status}${reason}. ${advice}`,
     status,
-    substatus: textMember(state, 'substatus'),
+    substatus: shownMember(state, 'substatus'),
     errorCode,
     errorMessage,
   });
@@ -141,7 +142,7 @@ function failureAdvice(errorCode: number | undefined, errorMessage: string | und
 const QUOTE_CHARACTERS = 400;
 
 function quoted(text: string | undefined): string[] {
-  return text === undefined || text === '' ? [] : [`"${excerptOf(text, QUOTE_CHARACTERS)}"`];
+  return text === undefined || text === '' ? [] : [`"${text}"`];
 }
 
 function integerMember(object: JsonObject, name: string): number | undefined {

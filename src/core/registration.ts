@@ -484,7 +484,12 @@ function failed(registration: Registration, error: DpsError, now: Now): Registra
   const unavailables = registration.memory.unavailables + (error.code === 'ERR_DPS_CONNACK_UNAVAILABLE' ? 1 : 0);
   if (unavailables >= MAX_UNAVAILABLE_CONNACKS) return fail(registration, error);
   const failures = registration.memory.failures + 1;
-  const next = remember(registration, { failures, unavailables });
+  const next = remember(registration, {
+    failures,
+    unavailables,
+    // The host has none: the next attempt begins with making it.
+    ...(registration.state.name === 'AwaitingCredential' ? { credentialUntilMs: undefined } : {}),
+  });
   return retryAfter(dropConnection(next), error, backoffMs(failures, now.random), 'network', now);
 }
 

@@ -1,9 +1,9 @@
 /** How fault switches bend what the provisioning service answers; the same over every transport. */
 import { decodeBase64, encodeUtf8 } from '../core/bytes.js';
+import type { OperationScript } from './assignment.js';
 import type { FaultResponse } from './fault.js';
 import type { TakenFault } from './faults.js';
 import type { JsonObject, JsonValue } from './json.js';
-import type { OperationScript } from './service.js';
 import { refuse, type ServiceReply } from './service-reply.js';
 import type { World } from './world.js';
 

@@ -3,6 +3,7 @@ import { randomBytes } from 'node:crypto';
 import type { Clock } from '../core/clock.js';
 import { splitHostPort } from '../core/identifiers.js';
 import { ConfigurationError } from '../errors.js';
+import { systemClock } from '../system-clock.js';
 import { type EmulatorConfig, type ResolvedConfig, type ResolvedScope, resolveConfig } from './config.js';
 import type { EmulatorContext } from './context.js';
 import { type FaultControls, FaultSwitches } from './faults.js';
@@ -15,7 +16,6 @@ import type { CertificateAuthority } from './pki.js';
 import { EmulatedScope, type ScopeControls } from './scope.js';
 import { makeServerIdentity, obtainAuthority } from './server-identity.js';
 import { damaged, loadState, StateWriter, type StoredState } from './state-file.js';
-import { systemClock } from './system-clock.js';
 import { Trace, type TraceControls } from './trace.js';
 import type { World } from './world.js';
 

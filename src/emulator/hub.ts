@@ -234,6 +234,7 @@ export class Hub implements HubControls, LinkedHub {
     options: { readonly timeoutMs?: number } = {},
   ): Promise<MethodResult> {
     const device = this.#demand(deviceId);
+    if (!/^[^/#+?\p{Cc}]{1,128}$/u.test(name)) throw this.#error(400004, `"${name}" is not the name of a method.`);
     return this.#methods.call(
       deviceId,
       options.timeoutMs ?? 30_000,

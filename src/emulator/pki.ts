@@ -103,7 +103,7 @@ export async function issueCertificate(
   return { ...leaf, chainPem: leaf.certificatePem + authority.chainPem };
 }
 
-/** Makes a certificate that vouches for itself, as an individual enrolment may name one by its thumbprint. */
+/** Makes a certificate that vouches for itself, as an individual enrollment may name one by its thumbprint. */
 export async function makeSelfSigned(options: SelfSignedOptions): Promise<IssuedCertificate> {
   const leaf = await makeLeaf(undefined, options);
   return { ...leaf, chainPem: leaf.certificatePem };

@@ -1,8 +1,8 @@
 import { X509Certificate } from 'node:crypto';
 import { isIP } from 'node:net';
+import { systemClock } from '../system-clock.js';
 import type { ServerIdentity } from './listener.js';
 import { type CertificateAuthority, issueCertificate, makeAuthority } from './pki.js';
-import { systemClock } from './system-clock.js';
 
 /** A self-signed authority as it is configured or stored. */
 export interface StoredAuthority {

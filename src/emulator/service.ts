@@ -3,17 +3,16 @@
  * remembered. Time, chance and the linked hubs are handed in; nothing here waits.
  */
 import { registrationIdProblem } from '../core/identifiers.js';
-import { chooseHub } from './allocation.js';
+import { type AdmittedDevice, decideOutcome, type OperationScript } from './assignment.js';
 import type { AllocationPolicy, EnrollmentEntry } from './enrollment.js';
 import type { EnrollmentStore } from './enrollment-store.js';
 import { isJsonObject, type JsonObject, type JsonValue, parseJson } from './json.js';
-import type { HubIdentity, LinkedHub } from './linked-hub.js';
+import type { LinkedHub } from './linked-hub.js';
 import {
   type DeviceRegistrationState,
   describeForDevice,
   describeRecord,
   type RegistrationRecord,
-  type RegistrationSubstatus,
 } from './registration-record.js';
 import { refuse, type ServiceReply } from './service-reply.js';
 import { type PresentedCredential, type Verdict, verifyCredential } from './verify.js';
@@ -36,21 +35,6 @@ export interface Caller {
   readonly credential: PresentedCredential;
 }
 
-/** Departures from the ordinary course of one operation. */
-export interface OperationScript {
-  /** Polls that are answered with `assigning` before anything happens. */
-  readonly delayPolls?: number;
-  /** The register reply already is the result. */
-  readonly isImmediate?: boolean;
-  readonly outcome?: {
-    readonly status: 'failed' | 'disabled';
-    readonly errorCode?: number;
-    readonly errorMessage?: string;
-  };
-  /** What a custom allocation webhook would have returned. */
-  readonly payload?: JsonObject;
-}
-
 export interface ScopeOptions {
   readonly idScope: string;
   readonly world: World;
@@ -64,13 +48,8 @@ export interface ScopeOptions {
   onChange(): void;
 }
 
-interface Operation {
+interface Operation extends AdmittedDevice {
   readonly id: string;
-  readonly registrationId: string;
-  readonly apiVersion: string;
-  readonly entry: EnrollmentEntry;
-  readonly identity: Pick<HubIdentity, 'authentication'>;
-  readonly script: OperationScript;
   readonly startedMs: number;
   pollsLeft: number;
   isCollected: boolean;
@@ -229,7 +208,7 @@ export class ProvisioningScope {
       registrationId: verdict.entry.kind === 'individual' ? verdict.entry.id : caller.registrationId,
       apiVersion: caller.apiVersion,
       entry: verdict.entry,
-      identity: { authentication: verdict.authentication },
+      authentication: verdict.authentication,
       script,
       startedMs: world.wallMs(),
       pollsLeft: script.isImmediate ? 0 : (script.delayPolls ?? 0),
@@ -256,7 +235,7 @@ export class ProvisioningScope {
   }
 
   #complete(operation: Operation): void {
-    const { world } = this.#options;
+    const { world, hubs, defaultPolicy } = this.#options;
     const key = keyOf(operation.registrationId);
     const previous = this.#records.get(key);
     const record: RegistrationRecord = {
@@ -267,74 +246,13 @@ export class ProvisioningScope {
       attestation: operation.entry.attestation.type,
       ...(operation.entry.kind === 'group' && { enrollmentGroupId: operation.entry.id }),
       entryKey: entryKey(operation.entry),
-      ...this.#decide(operation, previous?.assignment),
+      ...decideOutcome(operation, previous?.assignment, { hubs, defaultPolicy }),
     };
     operation.result = record;
     this.#records.set(key, record);
     this.#options.onChange();
   }
-
-  #decide(
-    operation: Operation,
-    previous: Assignment | undefined,
-  ): Pick<RegistrationRecord, 'status'> & Partial<RegistrationRecord> {
-    const kept = previous && { assignment: previous };
-    const { outcome, payload } = operation.script;
-    if (!operation.entry.isEnabled || outcome?.status === 'disabled') {
-      return {
-        status: 'disabled',
-        ...kept,
-        ...(outcome?.errorMessage && { error: { message: outcome.errorMessage } }),
-      };
-    }
-    if (outcome?.status === 'failed') {
-      const message = outcome.errorMessage ?? 'Custom allocation failed with status code: 400';
-      return { status: 'failed', ...kept, error: { code: outcome.errorCode ?? 400207, message } };
-    }
-    const hub = this.#chooseHub(operation, previous);
-    if (hub === undefined) {
-      return { status: 'failed', ...kept, error: { code: 400208, message: 'No IoT hub is available for allocation.' } };
-    }
-    return { status: 'assigned', assignment: this.#settle(operation, previous, hub), ...(payload && { payload }) };
-  }
-
-  #chooseHub(operation: Operation, previous: Assignment | undefined): LinkedHub | undefined {
-    const { entry } = operation;
-    const sticksToHub =
-      entry.reprovision === undefined ? operation.apiVersion <= '2018-04-01' : !entry.reprovision.updateHubAssignment;
-    const current = previous && this.#hubNamed(previous.hubName);
-    if (sticksToHub && current !== undefined) return current;
-    const candidates = this.#options.hubs.filter((hub) =>
-      entry.hubs.length > 0 ? entry.hubs.includes(hub.name) : hub.takesAllocations,
-    );
-    return chooseHub(entry.allocationPolicy ?? this.#options.defaultPolicy, candidates, operation.registrationId);
-  }
-
-  /** Makes the hub know the device, moving its data from the hub before where the policy says so. */
-  #settle(operation: Operation, previous: Assignment | undefined, hub: LinkedHub): Assignment {
-    const { entry } = operation;
-    // The device id of a record stays, whatever the enrollment says by now, until the record is deleted.
-    const deviceId = previous?.deviceId ?? entry.deviceId ?? operation.registrationId;
-    const identity: HubIdentity = { deviceId, isEdge: entry.isEdge, ...operation.identity };
-    const initial = { tags: entry.initialTwin.tags, desired: entry.initialTwin.desired, reported: {} };
-    const done = (substatus: RegistrationSubstatus): Assignment => ({ hubName: hub.name, deviceId, substatus });
-    if (previous === undefined) {
-      hub.putDevice(identity, initial, { overwrite: true });
-      return done('initialAssignment');
-    }
-    if (previous.hubName === hub.name) {
-      hub.putDevice(identity, initial, { overwrite: false });
-      return done('reprovisionedToInitialAssignment');
-    }
-    const former = this.#hubNamed(previous.hubName);
-    const migrates = entry.reprovision?.migrateDeviceData ?? true;
-    hub.putDevice(identity, (migrates ? former?.contentOf(deviceId) : undefined) ?? initial, { overwrite: true });
-    former?.removeDevice(deviceId);
-    return done(migrates ? 'deviceDataMigrated' : 'deviceDataReset');
-  }
 }
-
-type Assignment = NonNullable<RegistrationRecord['assignment']>;
 
 function keyOf(registrationId: string): string {
   return registrationId.toLowerCase();

@@ -55,13 +55,16 @@ export type TraceNote = Omit<TraceEntry, 'sequence' | 'wallMs'>;
 
 /** Members that an entry must have, all of them. */
 export type TraceMatch = Partial<
-  Pick<TraceEntry, 'service' | 'protocol' | 'event' | 'idScope' | 'hub' | 'device' | 'status'>
+  Pick<TraceEntry, 'service' | 'protocol' | 'event' | 'connection' | 'idScope' | 'hub' | 'device' | 'status'>
 >;
 
 export interface TraceControls {
   /** The latest entries, oldest first; a bounded number of them. */
   entries(match?: TraceMatch): readonly TraceEntry[];
-  /** How many entries matched since the start, or since `clear()`; also those that are no longer kept. */
+  /**
+   * How many entries matched since the start, or since `clear()`; also those that are no longer kept, unless a
+   * connection is asked for.
+   */
   count(match?: TraceMatch): number;
   /**
    * The first matching entry after `afterSequence` (default 0: what happened already counts), now or later.
@@ -72,6 +75,9 @@ export interface TraceControls {
 }
 
 const KEPT_ENTRIES = 5000;
+
+/** Names and topics come from clients, and may be as long as MQTT allows. */
+const KEPT_CHARACTERS = 500;
 
 interface Waiter {
   readonly match: TraceMatch;
@@ -95,7 +101,7 @@ export class Trace implements TraceControls {
 
   add(note: TraceNote): void {
     this.#sequence += 1;
-    const entry: TraceEntry = { sequence: this.#sequence, wallMs: this.#wallMs(), ...note };
+    const entry: TraceEntry = { sequence: this.#sequence, wallMs: this.#wallMs(), ...shorten(note) };
     this.#entries.push(entry);
     if (this.#entries.length > KEPT_ENTRIES * 2) this.#forgetOldest();
     this.#listener(entry);
@@ -149,6 +155,13 @@ export class Trace implements TraceControls {
       this.#dropped.set(key, group);
     }
   }
+}
+
+function shorten(note: TraceNote): TraceNote {
+  const { idScope, hub, device, topic, detail } = note;
+  const texts = Object.entries({ idScope, hub, device, topic, detail });
+  if (texts.every(([, text]) => text === undefined || text.length <= KEPT_CHARACTERS)) return note;
+  return { ...note, ...Object.fromEntries(texts.map(([key, text]) => [key, text?.slice(0, KEPT_CHARACTERS)])) };
 }
 
 function matches(entry: TraceMatch, match: TraceMatch): boolean {

@@ -74,6 +74,19 @@ describe('defaults', () => {
   });
 });
 
+describe('faults', () => {
+  it('may be on from the start', () => {
+    const fault = {
+      at: 'dps.register',
+      action: [{ kind: 'respond', status: 429, body: null }],
+      times: 2,
+      skip: 1,
+      when: { device: 'dev-1' },
+    };
+    expect(resolveConfig({ faults: [fault] }, folder).faults).toEqual([fault]);
+  });
+});
+
 describe('enrollments', () => {
   it('generates keys of 64 bytes where none are given', () => {
     const [scope] = read({
@@ -176,7 +189,7 @@ describe('a wrong configuration names its path', () => {
 
   it.each<[string, unknown, string, string]>([
     ['no object', [], '', 'must be an object'],
-    ['a typing error', { enrolments: [] }, 'enrolments', 'Did you mean "enrollments"?'],
+    ['a typing error', { enrollments: [] }, 'enrollments', 'Did you mean "enrollments"?'],
     ['a typing error inside', { hubs: [{ name: 'a', hostname: 'b' }] }, 'hubs[0].hostname', 'Did you mean "hostName"?'],
     ['an unknown key', { zzzzzzzz: 1 }, 'zzzzzzzz', 'Known are'],
     [

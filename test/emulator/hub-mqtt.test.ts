@@ -70,6 +70,13 @@ async function ready(
   return probe;
 }
 
+/** Closes the connection that was opened last, and waits until the emulator has noticed. */
+async function leave(probe: MqttProbe): Promise<void> {
+  const connection = emulator.trace.entries({ event: 'connect' }).at(-1)?.connection ?? 0;
+  await probe.close();
+  await emulator.trace.waitFor({ event: 'close', connection });
+}
+
 async function readTwin(probe: MqttProbe, requestId = '1'): Promise<unknown> {
   probe.publish(`$iothub/twin/GET/?$rid=${requestId}`, '');
   const { topic, text } = await probe.nextPublish();
@@ -204,8 +211,7 @@ describe('a live connection', () => {
     expect(older.received).toEqual([]);
     await newer.settle();
     expect(hub.devices().find(({ deviceId }) => deviceId === 'dev-1')).toMatchObject({ isConnected: true });
-    await newer.close();
-    await emulator.trace.waitFor({ event: 'close', device: 'dev-1' }, emulator.trace.entries().at(-1)?.sequence);
+    await leave(newer);
     expect(hub.devices().find(({ deviceId }) => deviceId === 'dev-1')).toMatchObject({ isConnected: false });
   });
 
@@ -239,6 +245,7 @@ describe('a live connection', () => {
 
   it.each<[string, (probe: MqttProbe) => void]>([
     ['QoS 2', (probe) => probe.publish('devices/dev-1/messages/events/', 'x', 2)],
+    ['more than 256 KB', (probe) => probe.publish('devices/dev-1/messages/events/', 'x'.repeat(262_145))],
     ['an unknown topic', (probe) => probe.publish('my/topic', 'x')],
     ['another device’s topic', (probe) => probe.publish('devices/dev-2/messages/events/', 'x')],
     ['a twin request without $rid', (probe) => probe.publish('$iothub/twin/GET/', '')],
@@ -283,7 +290,7 @@ describe('sessions', () => {
   });
 
   it('are dropped by a client that starts clean', async () => {
-    await (await ready({ [TWIN_ANSWERS]: 0 }, false)).close();
+    await leave(await ready({ [TWIN_ANSWERS]: 0 }, false));
     const clean = await open();
     expect(await clean.connect(fields({ clean: true }))).toMatchObject({ sessionPresent: false });
     await clean.close();
@@ -294,7 +301,7 @@ describe('sessions', () => {
   });
 
   it('can be lost by a fault', async () => {
-    await (await ready({ [TWIN_ANSWERS]: 0 }, false)).close();
+    await leave(await ready({ [TWIN_ANSWERS]: 0 }, false));
     emulator.faults.add({ at: 'hub.connack', action: { kind: 'loseSession' }, times: 1 });
     expect(await (await open()).connect(fields({ clean: false }))).toMatchObject({ sessionPresent: false });
   });
@@ -376,8 +383,7 @@ describe('the twin', () => {
   });
 
   it('is not kept for those who are away', async () => {
-    await (await ready({ [TWIN_ANSWERS]: 0, [DESIRED]: 0 }, false)).close();
-    await emulator.trace.waitFor({ event: 'close' });
+    await leave(await ready({ [TWIN_ANSWERS]: 0, [DESIRED]: 0 }, false));
     hub.patchDesired('dev-1', { fan: 'off' });
     const probe = await open();
     await probe.connect(fields({ clean: false }));
@@ -413,11 +419,14 @@ describe('telemetry', () => {
 
   it('takes the will when the connection ends without goodbye, and only then', async () => {
     const will = { topic: 'devices/dev-1/messages/events/a=b', payload: 'gone' };
+    const before = hub.telemetry('dev-1').length;
     const polite = await open();
     await polite.connect({ ...fields(), will });
     polite.send({ cmd: 'disconnect' });
     await polite.closed;
-    const before = hub.telemetry('dev-1').length;
+    const { connection } = await emulator.trace.waitFor({ event: 'disconnect' });
+    await emulator.trace.waitFor({ event: 'close', connection });
+    expect(hub.telemetry('dev-1')).toHaveLength(before);
     const rude = await open();
     await rude.connect({ ...fields(), will });
     await rude.close();
@@ -458,6 +467,7 @@ describe('methods', () => {
   it('fail at once when nobody is there, and in time when nobody answers', async () => {
     await expect(hub.invokeMethod('dev-1', 'x')).rejects.toMatchObject({ name: 'ServiceError', errorCode: 404103 });
     await expect(hub.invokeMethod('nobody', 'x')).rejects.toMatchObject({ errorCode: 404001 });
+    await expect(hub.invokeMethod('dev-1', 'a/b')).rejects.toMatchObject({ errorCode: 400004 });
     const probe = await ready({ [TWIN_ANSWERS]: 0 });
     await expect(hub.invokeMethod('dev-1', 'x')).rejects.toMatchObject({ errorCode: 404103 });
     await probe.subscribe({ [METHODS]: 0 });
@@ -508,6 +518,19 @@ describe('messages to the device', () => {
     again.send({ cmd: 'puback', messageId: second.packet.messageId ?? 0 });
     await again.settle();
     expect(hub.queuedC2D('dev-1')).toEqual([]);
+  });
+
+  it('come again to the connection that takes over', async () => {
+    const older = await ready({ [MESSAGES]: 1 }, false);
+    hub.sendC2D('dev-1', { body: 'once more' });
+    const { packet } = await older.nextPublish();
+    const newer = await open();
+    await newer.connect(fields({ clean: false }));
+    await older.closed;
+    expect(await newer.nextPublish()).toMatchObject({
+      text: 'once more',
+      packet: { dup: true, messageId: packet.messageId },
+    });
   });
 
   it('come to the filter of the embedded C client, and once only to QoS 0', async () => {

@@ -1,8 +1,9 @@
 import { beforeEach, describe, expect, it } from 'vitest';
+import type { OperationScript } from '../../src/emulator/assignment.js';
 import { resolveConfig, type ScopeConfig } from '../../src/emulator/config.js';
 import type { IndividualEnrollment } from '../../src/emulator/enrollment.js';
 import { EmulatedScope } from '../../src/emulator/scope.js';
-import type { Caller, OperationScript } from '../../src/emulator/service.js';
+import type { Caller } from '../../src/emulator/service.js';
 import type { ServiceReply } from '../../src/emulator/service-reply.js';
 import { ManualClock } from '../fakes/manual-clock.js';
 import { DEVICE_KEY, dpsToken, GROUP_KEY, hmacBase64, OTHER_KEY } from './tokens.js';

@@ -38,9 +38,9 @@ describe('a patch', () => {
 
   it('takes __proto__ for a key like any other', () => {
     const patch = JSON.parse('{"__proto__":{"polluted":true}}') as JsonObject;
-    const write = patchSection(section({}), patch);
+    const write = patchSection(section({ a: { b: 1 } }), { a: patch });
     expect(({} as { polluted?: boolean }).polluted).toBeUndefined();
-    expect(JSON.stringify(write)).toContain('{"__proto__":{"polluted":true}}');
+    expect(JSON.stringify(write)).toContain('"properties":{"a":{"b":1,"__proto__":{"polluted":true}}}');
   });
 
   it.each<[string, unknown]>([

@@ -63,6 +63,29 @@ const sas = (key: string, registrationId = 'dev-1', expiry = LATER, scope = SCOP
   presentedAtMs: NOW_MS,
 });
 
+/** Self-signed, without the CA flag, but with no key usage that would forbid signing either. */
+async function makeUnconstrainedAuthority(): Promise<CertificateAuthority> {
+  const { webcrypto } = await import('node:crypto');
+  const algorithm = { name: 'ECDSA', namedCurve: 'P-256', hash: 'SHA-256' };
+  const keys = await webcrypto.subtle.generateKey(algorithm, true, ['sign', 'verify']);
+  const { BasicConstraintsExtension, X509CertificateGenerator } = await import('@peculiar/x509');
+  const certificate = await X509CertificateGenerator.createSelfSigned(
+    {
+      name: 'CN=no CA',
+      keys,
+      signingAlgorithm: algorithm,
+      notBefore: new Date(NOW_MS - DAY_MS),
+      notAfter: new Date(NOW_MS + DAY_MS),
+      extensions: [new BasicConstraintsExtension(false)],
+    },
+    webcrypto,
+  );
+  const privateKey = Buffer.from(await webcrypto.subtle.exportKey('pkcs8', keys.privateKey)).toString('base64');
+  const certificatePem = `${certificate.toString('pem')}\n`;
+  const privateKeyPem = `-----BEGIN PRIVATE KEY-----\n${privateKey}\n-----END PRIVATE KEY-----\n`;
+  return { certificatePem, privateKeyPem, chainPem: '', rootPem: certificatePem };
+}
+
 describe('SAS tokens', () => {
   const individual = entry('dev-1', keys(DEVICE_KEY));
 
@@ -278,6 +301,22 @@ describe('certificates', () => {
     const verdict = ask(show(chainPem), question);
     expect(verdict).toHaveProperty('reason', expect.stringContaining(reason));
     expect(['Invalid certificate.', 'CA certificate not found']).toContain((verdict as { message: string }).message);
+  });
+
+  it('looks at the signature, not only at the names', () => {
+    const groups = [group('g', signing(intermediate.certificatePem))];
+    const [tampered = new Uint8Array()] = der(leaf.certificatePem).map((bytes) => Uint8Array.from(bytes));
+    tampered[tampered.length - 1] = (tampered.at(-1) ?? 0) ^ 1;
+    expect(ask({ kind: 'x509', chain: [tampered] }, { groups })).toHaveProperty('reason');
+  });
+
+  it('wants a CA by its basic constraints, whatever it may have signed', async () => {
+    const fake = await makeUnconstrainedAuthority();
+    const shown = await issueCertificate(fake, { commonName: 'dev-1', usage: 'client', nowMs: NOW_MS });
+    expect(ask(show(shown.chainPem), inGroup(fake))).toHaveProperty(
+      'reason',
+      expect.stringContaining('no enrolled CA'),
+    );
   });
 
   it('survives bytes that are no certificate', () => {

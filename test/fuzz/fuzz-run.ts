@@ -76,6 +76,9 @@ const SHOWN_CHARACTERS = 2_000;
 
 function show(value: unknown): string {
   const text = value instanceof Uint8Array ? Buffer.from(value).toString('latin1') : value;
-  const shown = typeof text === 'string' ? JSON.stringify(text) : inspect(text, { depth: 6, breakLength: Number.POSITIVE_INFINITY });
+  const shown =
+    typeof text === 'string'
+      ? JSON.stringify(text)
+      : inspect(text, { depth: 6, breakLength: Number.POSITIVE_INFINITY });
   return shown.length <= SHOWN_CHARACTERS ? shown : `${shown.slice(0, SHOWN_CHARACTERS)}… (${shown.length} characters)`;
 }

@@ -149,6 +149,6 @@ function textOf(random: FuzzRandom, value: JsonValue): string {
     random.chance(0.1) && opening >= 0
       ? `${text.slice(0, opening + 1)}${JSON.stringify(randomKey(random))}:${JSON.stringify(randomJson(random, 1))},${text.slice(opening + 1)}`
       : text;
-  const prefix = random.chance(0.05) ? random.pick(['\uFEFF', ' ', '\n\t', '\uFEFF\uFEFF', ')]}\',\n']) : '';
+  const prefix = random.chance(0.05) ? random.pick(['\uFEFF', ' ', '\n\t', '\uFEFF\uFEFF', ")]}',\n"]) : '';
   return prefix + doubled;
 }

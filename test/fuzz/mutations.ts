@@ -76,7 +76,22 @@ export function randomText(random: FuzzRandom, length: number): string {
   return String.fromCharCode(...Array.from({ length }, unit));
 }
 
-const LONG_PIECES: readonly string[] = ['A', '-', '%', '%20', '=', '/', '0', '\u0000', ':', '.', '-----BEGIN ', '[', '&a=b', 'é'];
+const LONG_PIECES: readonly string[] = [
+  'A',
+  '-',
+  '%',
+  '%20',
+  '=',
+  '/',
+  '0',
+  '\u0000',
+  ':',
+  '.',
+  '-----BEGIN ',
+  '[',
+  '&a=b',
+  'é',
+];
 
 function changeOnce(random: FuzzRandom, bytes: Uint8Array): Uint8Array {
   const at = random.below(bytes.length + 1);

@@ -74,7 +74,13 @@ export const CHALLENGE: JsonObject = {
 };
 
 export const TWIN: JsonObject = {
-  desired: { led: { on: true, level: 3 }, list: [1, 2, { a: null }], fan: 'auto', $version: 4, $metadata: { $lastUpdated: 'x' } },
+  desired: {
+    led: { on: true, level: 3 },
+    list: [1, 2, { a: null }],
+    fan: 'auto',
+    $version: 4,
+    $metadata: { $lastUpdated: 'x' },
+  },
   reported: { firmware: '1.2.0', $version: 9 },
 };
 
@@ -98,8 +104,44 @@ export const DPS_ANSWERS: readonly (readonly [status: number, body: JsonObject])
 ];
 
 const STATUSES: readonly number[] = [
-  200, 201, 202, 204, 206, 299, 300, 301, 302, 304, 400, 401, 403, 404, 405, 408, 409, 412, 413, 415, 418, 429, 499, 500,
-  502, 503, 504, 599, 999, 0, 100, 101, 199, -1, 1.5, 1e9, Number.NaN, Number.POSITIVE_INFINITY,
+  200,
+  201,
+  202,
+  204,
+  206,
+  299,
+  300,
+  301,
+  302,
+  304,
+  400,
+  401,
+  403,
+  404,
+  405,
+  408,
+  409,
+  412,
+  413,
+  415,
+  418,
+  429,
+  499,
+  500,
+  502,
+  503,
+  504,
+  599,
+  999,
+  0,
+  100,
+  101,
+  199,
+  -1,
+  1.5,
+  1e9,
+  Number.NaN,
+  Number.POSITIVE_INFINITY,
 ];
 
 const RETRY_AFTERS: readonly string[] = [
@@ -138,6 +180,14 @@ export function randomReply(random: FuzzRandom): DpsReply {
     ...(random.chance(0.5) ? { retryAfter: randomRetryAfter(random) } : {}),
     ...(random.chance(0.2) ? { date: random.pick(RETRY_AFTERS) } : {}),
   };
+}
+
+/** The same for a registration status lookup: the state is the whole body there. */
+export function randomLookupReply(random: FuzzRandom): DpsReply {
+  const reply = randomReply(random);
+  if (random.chance(0.4)) return reply;
+  const { registrationState } = random.pick([ASSIGNED, ASSIGNED_TPM, FAILED, DISABLED]);
+  return { ...reply, status: 200, body: jsonBytes(random, registrationState as JsonObject) };
 }
 
 export function randomChallenge(random: FuzzRandom): DpsChallenge {

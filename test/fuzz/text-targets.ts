@@ -43,7 +43,9 @@ export const identifiers: FuzzTarget = {
   run(random) {
     const valid = random.pick(NAMES);
     const text = random.note('text', random.chance(0.85) ? mutateText(random, valid) : valid);
-    const problems = [registrationIdProblem, idScopeProblem, deviceIdProblem, hostNameProblem].map((check) => check(text));
+    const problems = [registrationIdProblem, idScopeProblem, deviceIdProblem, hostNameProblem].map((check) =>
+      check(text),
+    );
     for (const problem of problems) if (problem !== undefined) requirePrintable(problem);
     const split = splitHostPort(text, 443);
     require((split === undefined) === (problems[3] !== undefined), 'a host that can be split has no problem');
@@ -53,7 +55,16 @@ export const identifiers: FuzzTarget = {
   },
 };
 
-const TEXTS: readonly string[] = ['', 'abc', 'Grüße aus dem Werk', '漢字かな', '👩‍🚀 🚀', '\uFEFFx', '\u0000', 'a%20b%2Fc'];
+const TEXTS: readonly string[] = [
+  '',
+  'abc',
+  'Grüße aus dem Werk',
+  '漢字かな',
+  '👩‍🚀 🚀',
+  '\uFEFFx',
+  '\u0000',
+  'a%20b%2Fc',
+];
 
 /** Against the host's own codecs. */
 export const utf8: FuzzTarget = {
@@ -142,7 +153,9 @@ function anyValue(random: FuzzRandom, depth: number): unknown {
   if (depth === 0 || random.chance(0.5)) return random.chance(0.85) ? randomJson(random, 2) : oddValue(random);
   if (random.chance(0.3)) return Array.from({ length: random.below(4) }, () => anyValue(random, depth - 1));
   const members = Array.from({ length: random.between(1, 4) }, () => {
-    const key = random.chance(0.8) ? random.pick(['a', 'b', 'net', 'port-1', '$x', 'a.b', '__proto__', 'ü']) : randomText(random, 4);
+    const key = random.chance(0.8)
+      ? random.pick(['a', 'b', 'net', 'port-1', '$x', 'a.b', '__proto__', 'ü'])
+      : randomText(random, 4);
     return [key, anyValue(random, depth - 1)] as const;
   });
   const value: Record<string, unknown> = Object.fromEntries(members);

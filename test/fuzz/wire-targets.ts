@@ -1,5 +1,10 @@
 import { deviceIdProblem, hostNameProblem } from '../../src/core/identifiers.js';
-import { type InterpretedLookup, type InterpretedReply, interpretReply, interpretStatusLookup } from '../../src/core/messages.js';
+import {
+  type InterpretedLookup,
+  type InterpretedReply,
+  interpretReply,
+  interpretStatusLookup,
+} from '../../src/core/messages.js';
 import { MAX_RETRY_AFTER_MS, parseRetryAfter, pollDelayMs, throttleDelayMs } from '../../src/core/retry.js';
 import { readTpmChallenge } from '../../src/core/tpm-challenge.js';
 import { diffPatch, mergePatch, parseDesiredPatch, parseTwin } from '../../src/core/twin.js';
@@ -9,9 +14,17 @@ import { parseHubTopic } from '../../src/core/wire/hub-mqtt.js';
 import type { FuzzRandom } from './fuzz-random.js';
 import type { FuzzTarget } from './fuzz-run.js';
 import { jsonBytes } from './json-mutations.js';
-import { mutateText, randomText } from './mutations.js';
+import { mutateText } from './mutations.js';
 import { codeOf, require, valueOrCode } from './properties.js';
-import { CHALLENGE, DESIRED_PATCH, randomReply, randomRetryAfter, REFUSED, TWIN } from './service-corpus.js';
+import {
+  CHALLENGE,
+  DESIRED_PATCH,
+  REFUSED,
+  randomLookupReply,
+  randomReply,
+  randomRetryAfter,
+  TWIN,
+} from './service-corpus.js';
 
 /** Device clocks: right, never set, and impossible. */
 const WALLS_MS: readonly number[] = [
@@ -37,7 +50,7 @@ export const dpsReply: FuzzTarget = {
 export const statusLookup: FuzzTarget = {
   name: 'status lookup',
   run(random) {
-    const reply = random.note('reply', randomReply(random));
+    const reply = random.note('reply', randomLookupReply(random));
     return judgeMeaning(interpretStatusLookup(reply, random.pick(WALLS_MS)));
   },
 };
@@ -64,8 +77,7 @@ const RESPONSE_TOPICS: readonly string[] = [
 export const responseTopic: FuzzTarget = {
   name: 'dps response topic',
   run(random) {
-    const valid = random.pick(RESPONSE_TOPICS);
-    const topic = random.note('topic', random.chance(0.9) ? mutateText(random, valid) : valid);
+    const topic = randomTopic(random, RESPONSE_TOPICS);
     const parsed = valueOrCode(() => parseResponseTopic(topic));
     if ('code' in parsed) return requireCode(parsed.code, 'ERR_DPS_PROTOCOL_TOPIC');
     const { status, requestId, retryAfter } = parsed.value;
@@ -92,8 +104,7 @@ const HUB_TOPICS: readonly string[] = [
 export const hubTopic: FuzzTarget = {
   name: 'hub topic',
   run(random) {
-    const valid = random.pick(HUB_TOPICS);
-    const topic = random.note('topic', random.chance(0.9) ? mutateText(random, valid) : valid);
+    const topic = randomTopic(random, HUB_TOPICS);
     const parsed = valueOrCode(() => parseHubTopic(topic, 'dev-1'));
     if ('code' in parsed) return requireCode(parsed.code, 'ERR_DPS_PROTOCOL_TOPIC');
     const delivery = parsed.value;
@@ -117,7 +128,8 @@ export const twin: FuzzTarget = {
     const parsed = valueOrCode(() => parseTwin(body));
     if ('code' in parsed) return requireCode(parsed.code, 'ERR_DPS_PROTOCOL_TWIN');
     const { desired, reported } = parsed.value;
-    for (const { version } of [desired, reported]) require(Number.isSafeInteger(version) && version >= 0, 'a version counts');
+    for (const { version } of [desired, reported])
+      require(Number.isSafeInteger(version) && version >= 0, 'a version counts');
     const patch = diffPatch(reported.properties, desired.properties);
     const merged = mergePatch(reported.properties, patch);
     const left = diffPatch(merged, desired.properties);
@@ -183,13 +195,16 @@ function judgeMeaning(meaning: InterpretedReply | InterpretedLookup): string {
       const { assignedHub, deviceId, tpm } = meaning.result;
       require(hostNameProblem(assignedHub) === undefined, 'the hub is a host name');
       require(deviceIdProblem(deviceId) === undefined, 'the device id is one');
-      require(tpm === undefined || !JSON.stringify(meaning.result).includes('authenticationKey'), 'the key blob stays hidden');
+      require(tpm === undefined ||
+        !JSON.stringify(meaning.result).includes('authenticationKey'), 'the key blob stays hidden');
       return meaning.kind;
     }
     case 'assigning': {
       const { operationId, retryAfterMs } = meaning;
-      require(operationId === undefined || /^[^\p{C}]{1,512}$/u.test(operationId), 'the operation id fits into a topic');
-      require(retryAfterMs === undefined || (retryAfterMs >= 0 && Number.isFinite(retryAfterMs)), 'the delay is finite');
+      require(operationId === undefined ||
+        /^[^\p{C}]{1,512}$/u.test(operationId), 'the operation id fits into a topic');
+      require(retryAfterMs === undefined ||
+        (retryAfterMs >= 0 && Number.isFinite(retryAfterMs)), 'the delay is finite');
       return meaning.kind;
     }
     case 'none':
@@ -206,7 +221,10 @@ function requireCode(code: string, expected: string): string {
   return code;
 }
 
-/** A seed that says which text the case is about, for who replays it by hand. */
-export function anyText(random: FuzzRandom, valid: readonly string[]): string {
-  return random.note('text', random.chance(0.8) ? mutateText(random, random.pick(valid)) : randomText(random, random.below(40)));
+/** Half of the time the part that tells the kind of topic stays, or no mutation would get far. */
+function randomTopic(random: FuzzRandom, valid: readonly string[]): string {
+  const topic = random.pick(valid);
+  const kept = random.chance(0.5) ? topic.lastIndexOf('/') + 1 : 0;
+  const mutated = topic.slice(0, kept) + mutateText(random, topic.slice(kept));
+  return random.note('topic', random.chance(0.9) ? mutated : topic);
 }

@@ -1,0 +1,53 @@
+import { describe, expect, it } from 'vitest';
+import { Trace, type TraceNote } from '../../src/emulator/trace.js';
+
+const note = (event: TraceNote['event'], device = 'dev-1', connection = 1): TraceNote => ({
+  service: 'dps',
+  protocol: 'mqtt',
+  event,
+  connection,
+  device,
+});
+
+describe('the trace', () => {
+  it('keeps the latest entries and counts them all', () => {
+    const trace = new Trace(
+      () => 0,
+      () => {},
+    );
+    for (let index = 0; index < 25_000; index += 1) trace.add(note(index % 2 === 0 ? 'register' : 'reply'));
+    expect(trace.entries().length).toBeLessThanOrEqual(10_000);
+    expect(trace.entries().at(-1)?.sequence).toBe(25_000);
+    expect(trace.count()).toBe(25_000);
+    expect(trace.count({ event: 'register' })).toBe(12_500);
+    expect(trace.count({ device: 'dev-2' })).toBe(0);
+    trace.clear();
+    expect(trace.count()).toBe(0);
+  });
+
+  it('keeps no more of a name than it needs', () => {
+    const trace = new Trace(
+      () => 0,
+      () => {},
+    );
+    trace.add({ ...note('connect', 'd'.repeat(60_000)), topic: 't'.repeat(60_000) });
+    expect(JSON.stringify(trace.entries()).length).toBeLessThan(1500);
+    expect(trace.entries()[0]).not.toHaveProperty('detail', expect.anything());
+  });
+
+  it('waits for what has happened, or will', async () => {
+    const trace = new Trace(
+      () => 5,
+      () => {},
+    );
+    trace.add(note('connect'));
+    await expect(trace.waitFor({ event: 'connect' })).resolves.toMatchObject({ sequence: 1, wallMs: 5 });
+    const next = trace.waitFor({ event: 'connect' }, 1);
+    trace.add(note('connect', 'dev-2'));
+    await expect(next).resolves.toMatchObject({ sequence: 2, device: 'dev-2' });
+    const never = trace.waitFor({ event: 'close' });
+    trace.close();
+    await expect(never).rejects.toThrow('"close"');
+    await expect(trace.waitFor({ event: 'close' })).rejects.toThrow();
+  });
+});

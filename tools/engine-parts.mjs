@@ -1,0 +1,54 @@
+// esbuild plugins: what of the engines is compiled in, and how they reach Node's own modules.
+import { readFileSync } from 'node:fs';
+import { isBuiltin } from 'node:module';
+
+/** Parts of MQTT.js that our engine never reaches, each with the little that stands in for it. */
+const STAND_INS = {
+  // Called at load time and on each packet: a logger that is switched off.
+  debug: 'const off = Object.assign(() => {}, { enabled: false }); module.exports = () => off;',
+  // Topic aliases are MQTT 5; our engine speaks 3.1.1.
+  'lru-cache': "exports.LRUCache = class { constructor() { throw new Error('MQTT 5 is left out of this build'); } };",
+  // Timers of web workers; ours are handed in.
+  'worker-timers': 'module.exports = {};',
+};
+
+/** Leaves out what costs room and is never reached. WebSocket, SOCKS and the command line are not even imported. */
+export const leaveOut = {
+  name: 'leave-out',
+  setup({ onResolve, onLoad }) {
+    onResolve({ filter: new RegExp(`^(${Object.keys(STAND_INS).join('|')})$`) }, ({ path }) => ({
+      path,
+      namespace: 'left-out',
+    }));
+    onLoad({ filter: /.*/, namespace: 'left-out' }, ({ path }) => ({ contents: STAND_INS[path], loader: 'js' }));
+    // The userland copy of Node's streams: 100 KB for what Node brings along.
+    onResolve({ filter: /^readable-stream$/ }, ({ kind }) => nodeModule('node:stream', kind));
+    // MQTT.js reads its version from its manifest, which is larger than most of its modules.
+    onLoad({ filter: /[\\/]node_modules[\\/]mqtt[\\/]package\.json$/ }, ({ path }) => {
+      const { version } = JSON.parse(readFileSync(path, 'utf8'));
+      return { contents: JSON.stringify({ version }), loader: 'json' };
+    });
+  },
+};
+
+/**
+ * Turns `require('events')` of CommonJS engines into `import 'node:events'`: the chunks need no `require`, and so work
+ * when somebody bundles them again, into ESM or CommonJS.
+ */
+export const nodeModules = {
+  name: 'node-modules',
+  setup({ onResolve, onLoad }) {
+    onResolve({ filter: /.*/ }, ({ path, kind }) => {
+      const name = path.replace(/\/$/, '');
+      return isBuiltin(name) ? nodeModule(name.startsWith('node:') ? name : `node:${name}`, kind) : undefined;
+    });
+    onLoad({ filter: /.*/, namespace: 'node-module' }, ({ path }) => ({
+      contents: `import all from '${path}'; module.exports = all;`,
+      loader: 'js',
+    }));
+  },
+};
+
+function nodeModule(path, kind) {
+  return kind === 'require-call' ? { path, namespace: 'node-module' } : { path, external: true };
+}
