@@ -115,7 +115,7 @@ describe('dps-device emulator', () => {
 
   it('names the nearest key of a configuration with an unknown one', async () => {
     const path = join(temporaryFolder(), 'emulator.json');
-    writeFileSync(path, '{"enrollments":[]}');
+    writeFileSync(path, '{"enrolments":[]}');
     const { status, io } = await withEmulator(['--config', path]);
     expect(status).toBe(78);
     expect(io.err()).toContain('"enrollments"');

@@ -189,7 +189,7 @@ describe('a wrong configuration names its path', () => {
 
   it.each<[string, unknown, string, string]>([
     ['no object', [], '', 'must be an object'],
-    ['a typing error', { enrollments: [] }, 'enrollments', 'Did you mean "enrollments"?'],
+    ['a typing error', { enrolments: [] }, 'enrolments', 'Did you mean "enrollments"?'],
     ['a typing error inside', { hubs: [{ name: 'a', hostname: 'b' }] }, 'hubs[0].hostname', 'Did you mean "hostName"?'],
     ['an unknown key', { zzzzzzzz: 1 }, 'zzzzzzzz', 'Known are'],
     [
