@@ -22,7 +22,7 @@ try {
 } catch (error) {
   if (!isDpsError(error)) throw error;
   console.error(`${error.code}: ${error.message}`);
-  process.exitCode = error.retryable ? 75 : 65;
+  process.exitCode = 1; // the command line has a finer table, see the README
 } finally {
   await rig.close();
 }

@@ -1,13 +1,7 @@
 /** The front door: re-exports only. */
 export type { SymmetricKeyHsmOptions } from '../hsm/symmetric-key.js';
 export type { X509FileHsmOptions } from '../hsm/x509-file.js';
-export type {
-  DpsTransportName,
-  HsmDescription,
-  HubTransportName,
-  Provisioning,
-  ProvisionOptions,
-} from './compose.js';
+export type { Provisioning } from './compose.js';
 export { provision } from './compose.js';
 export type {
   AttestationKind,
@@ -58,3 +52,4 @@ export {
   ServiceError,
   TransportError,
 } from './errors.js';
+export type { DpsTransportName, HsmDescription, HubTransportName, ProvisionOptions } from './provision-options.js';

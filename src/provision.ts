@@ -2,6 +2,7 @@ import type { Hsm } from './core/attestation.js';
 import { decodeBase64 } from './core/bytes.js';
 import type { Clock, Now, Random } from './core/clock.js';
 import type { HubOpenParameters, HubSession, HubTransport } from './core/hub.js';
+import { registrationIdProblem } from './core/identifiers.js';
 import {
   type Journey,
   type JourneyConfig,
@@ -20,6 +21,8 @@ import type { JsonValue } from './core/twin.js';
 import { publishProgress } from './diagnostics.js';
 import { CancelledError, DeadlineError, HsmError, isDpsError, ProtocolError } from './errors.js';
 import type { ProgressLog } from './progress-log.js';
+
+const HMAC_SHA256_BYTES = 32;
 
 /** All that a journey needs, ready made. `compose.ts` fills it from names. */
 export interface ProvisioningParts {
@@ -78,7 +81,7 @@ function provisionedDevice(
 async function journeyConfig(parts: ProvisioningParts): Promise<JourneyConfig> {
   const { hsm, clock, signal, deadlineMs } = parts;
   const identity = await bounded(clock, deadlineMs, signal, async (within) => ({
-    registrationId: await hsm.registrationId(within),
+    registrationId: checkedRegistrationId(await hsm.registrationId(within)),
     tpm: hsm.kind === 'tpm' ? await hsm.endorsement(within) : undefined,
   }));
   return {
@@ -374,7 +377,7 @@ async function makeCredential(
       ? undefined
       : formatSasToken({
           resource: token.resource,
-          signature: await hsm.sign(textToSign(token.resource, token.expirySeconds), slot, signal),
+          signature: checkedSignature(await hsm.sign(textToSign(token.resource, token.expirySeconds), slot, signal)),
           expirySeconds: token.expirySeconds,
           keyName: 'registration',
         });
@@ -382,6 +385,26 @@ async function makeCredential(
     return { kind: 'tpm', ...(await hsm.endorsement(signal)), ...(sas === undefined ? {} : { token: sas }) };
   if (sas === undefined) throw new TypeError('A symmetric key needs a token order');
   return { kind: 'sas', token: sas };
+}
+
+function checkedRegistrationId(registrationId: unknown): string {
+  const problem =
+    typeof registrationId === 'string'
+      ? registrationIdProblem(registrationId)
+      : `registrationId() of the HSM must give a text, not ${typeof registrationId}.`;
+  if (problem === undefined) return registrationId as string;
+  throw new HsmError({ code: 'ERR_DPS_HSM_REGISTRATION_ID', message: problem, operation: 'read identity' });
+}
+
+/** A token with anything else in it comes back from the service as "wrong key", which nobody would look for here. */
+function checkedSignature(signature: unknown): Uint8Array {
+  if (signature instanceof Uint8Array && signature.length === HMAC_SHA256_BYTES) return signature;
+  const got = signature instanceof Uint8Array ? `${signature.length} bytes` : typeof signature;
+  throw new HsmError({
+    code: 'ERR_DPS_HSM_OPERATION',
+    message: `sign() of the HSM must give the ${HMAC_SHA256_BYTES} bytes of an HMAC-SHA256 as a Uint8Array, not ${got}.`,
+    operation: 'sign',
+  });
 }
 
 function asTpm(hsm: Hsm): Extract<Hsm, { kind: 'tpm' }> {

@@ -1,6 +1,6 @@
 import { readPublicFile } from '../../hsm/secret-file.js';
-import type { HsmDescription } from '../compose.js';
 import { ConfigurationError } from '../errors.js';
+import type { HsmDescription } from '../provision-options.js';
 import { UsageError } from './cli-errors.js';
 import type { Options } from './options.js';
 import type { GivenSecret, GivenSecrets } from './secrets.js';

@@ -1,7 +1,8 @@
-import type { Provisioning, ProvisionOptions, provision } from '../compose.js';
+import type { Provisioning, provision } from '../compose.js';
 import type { AttestationKind } from '../core/attestation.js';
 import type { ProvisionedDevice } from '../core/provisioned-device.js';
 import { ConfigurationError } from '../errors.js';
+import type { ProvisionOptions } from '../provision-options.js';
 import type { Command, CommandContext } from './command.js';
 import type { CommandLog } from './command-log.js';
 import { EXIT } from './exit-codes.js';

@@ -57,6 +57,19 @@ export function deviceIdProblem(text: string): string | undefined {
   });
 }
 
+/** Digital twin model identifier: `dtmi:com:example:Thermostat;1`, at most 128 characters (Plug and Play). */
+export function modelIdProblem(text: string): string | undefined {
+  const problem = spellingProblem(text, {
+    name: 'model id',
+    maxCharacters: 128,
+    forbidden: /[^A-Za-z0-9_:;]/u,
+    allowed: 'letters, digits and _ : ;',
+  });
+  if (problem !== undefined) return problem;
+  if (/^dtmi:[^;]+;[1-9]\d*$/.test(text)) return undefined;
+  return 'The model id must look like dtmi:com:example:Thermostat;1: dtmi, colon, path, semicolon, version.';
+}
+
 /** `host`, `host:port`, `[IPv6]` or `[IPv6]:port`. */
 export function hostNameProblem(text: string): string | undefined {
   const parsed = parseHostPort(text);

@@ -84,7 +84,7 @@ export function shownMember(object: JsonObject, name: string, maxCharacters?: nu
 }
 
 /** Letters of Base64, hex or a token, plain or as URLs, HTML and JSON escape them. */
-const RUN = /(?:[\w+/=-]|%[\da-f]{2}|&(?:#|%23)?\w{1,8};|\\u[\da-f]{4}|\\\/){20,}/gi;
+const RUN = /(?:[\w+/=\\-]|%[\da-f]{2}|&(?:#|%23)?\w{1,8};){20,}/gi;
 
 /** Tracking ids are of this kind too: 36 characters at most, and one letter case. */
 function looksRandom(run: string): boolean {

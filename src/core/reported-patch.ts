@@ -21,26 +21,33 @@ const MAX_INTEGER = 4503599627370495;
 const FIRST_EXPONENT_NUMBER = 1e21;
 /** The hub sets no limit for arrays in arrays; this one ends a walk through a structure that contains itself. */
 const MAX_ARRAY_LEVELS = 100;
+/** Far more than a section holds. Without it a structure that has one part in many places is walked for hours. */
+const MAX_VALUES = 100_000;
 const NUMBER_BYTES = 8;
 const BOOLEAN_BYTES = 4;
 
 /** Looks for what the hub would answer with status 400, or for what JSON cannot carry; undefined when all is well. */
 export function reportedPatchProblem(patch: JsonObject): ReportedPatchProblem | undefined {
   if (!isPlainObject(patch)) return { path: 'reported', problem: 'it must be a plain object' };
-  const problem = objectProblem(patch, 'reported', 0);
+  const problem = objectProblem(patch, 'reported', 0, { values: 0 });
   if (problem !== undefined) return problem;
   const bytes = countedBytes(patch);
   if (bytes <= MAX_SECTION_BYTES) return undefined;
   return { path: 'reported', problem: `${bytes} bytes of keys and values; the hub allows ${MAX_SECTION_BYTES}` };
 }
 
-function objectProblem(object: JsonObject, path: string, level: number): ReportedPatchProblem | undefined {
+/** How far a walk has come. */
+interface Walk {
+  values: number;
+}
+
+function objectProblem(object: JsonObject, path: string, level: number, walk: Walk): ReportedPatchProblem | undefined {
   if (level > MAX_OBJECT_LEVELS) return { path, problem: `objects may be nested ${MAX_OBJECT_LEVELS} levels deep` };
   for (const [key, value] of Object.entries(object)) {
     const inner = `${path}.${shorten(key)}`;
     const problem = keyProblem(key);
     if (problem !== undefined) return { path: inner, problem };
-    const within = valueProblem(value, inner, level, 0);
+    const within = valueProblem(value, inner, level, 0, walk);
     if (within !== undefined) return within;
   }
   return undefined;
@@ -59,9 +66,12 @@ function valueProblem(
   path: string,
   level: number,
   arrayLevel: number,
+  walk: Walk,
 ): ReportedPatchProblem | undefined {
-  if (Array.isArray(value)) return arrayProblem(value, path, level, arrayLevel + 1);
-  if (isPlainObject(value)) return objectProblem(value, path, level + 1);
+  walk.values += 1;
+  if (walk.values > MAX_VALUES) return { path, problem: `more than ${MAX_VALUES} values` };
+  if (Array.isArray(value)) return arrayProblem(value, path, level, arrayLevel + 1, walk);
+  if (isPlainObject(value)) return objectProblem(value, path, level + 1, walk);
   const problem = scalarProblem(value);
   return problem === undefined ? undefined : { path, problem };
 }
@@ -71,10 +81,11 @@ function arrayProblem(
   path: string,
   level: number,
   arrayLevel: number,
+  walk: Walk,
 ): ReportedPatchProblem | undefined {
   if (arrayLevel > MAX_ARRAY_LEVELS) return { path, problem: 'arrays are nested too deeply' };
   for (const [index, item] of items.entries()) {
-    const problem = valueProblem(item, `${path}[${index}]`, level, arrayLevel);
+    const problem = valueProblem(item, `${path}[${index}]`, level, arrayLevel, walk);
     if (problem !== undefined) return problem;
   }
   return undefined;

@@ -1,7 +1,8 @@
-import type { Provisioning, ProvisionOptions, provision } from '../../src/compose.js';
+import type { Provisioning, provision } from '../../src/compose.js';
 import type { ProvisionedDevice } from '../../src/core/provisioned-device.js';
 import { registrationResultOf } from '../../src/core/registration-result.js';
 import { ProgressLog } from '../../src/progress-log.js';
+import type { ProvisionOptions } from '../../src/provision-options.js';
 
 /** A stand-in for `provision()` that keeps what it was called with. */
 export interface FakeProvision {

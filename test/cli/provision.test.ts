@@ -12,9 +12,9 @@ import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { main } from '../../src/cli/main.js';
 import { provisionCommand } from '../../src/cli/provision.js';
-import type { ProvisionOptions } from '../../src/compose.js';
 import type { ProvisionedDevice } from '../../src/core/provisioned-device.js';
 import { CancelledError, HsmError, ServiceError, TransportError } from '../../src/errors.js';
+import type { ProvisionOptions } from '../../src/provision-options.js';
 import { type FakeIo, type FakeIoOptions, fakeIo } from './fake-io.js';
 import {
   CONNECTION_STRING,

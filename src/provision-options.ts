@@ -1,0 +1,229 @@
+import type { SymmetricKeyHsmOptions } from '../hsm/symmetric-key.js';
+import type { X509FileHsmOptions } from '../hsm/x509-file.js';
+import type { Hsm } from './core/attestation.js';
+import type { Clock, Random } from './core/clock.js';
+import type { HubTransport } from './core/hub.js';
+import { hostNameProblem, idScopeProblem, modelIdProblem, resolveDpsEndpoint } from './core/identifiers.js';
+import type { DpsTransport } from './core/transport.js';
+import type { JsonValue } from './core/twin.js';
+import { ConfigurationError, type DpsErrorCode } from './errors.js';
+import { nearestName } from './nearest-name.js';
+
+/** An HSM by description; the code behind it is loaded when it is used. */
+export type HsmDescription =
+  | ({ readonly kind: 'symmetricKey' } & SymmetricKeyHsmOptions)
+  | ({ readonly kind: 'x509' } & X509FileHsmOptions);
+
+export type DpsTransportName = 'mqtt' | 'https';
+export type HubTransportName = 'mqtt';
+
+export interface ProvisionOptions {
+  /** The DPS instance's ID scope, e.g. `0ne00111111`. */
+  readonly idScope: string;
+  /** What proves the device's identity: a description, or an object of your own that fulfils the `Hsm` contract. */
+  readonly hsm: Hsm | HsmDescription;
+  /** `public` (default), `china`, `usGovernment`, or a host name, optionally with `:port`. */
+  readonly endpoint?: string;
+  /** How to talk to DPS. Default `mqtt`. */
+  readonly transport?: DpsTransportName | DpsTransport;
+  /** How to talk to the hub. Default `mqtt`. */
+  readonly hubTransport?: HubTransportName | HubTransport;
+  /** PEM text (not a path) of the certificate authorities to trust INSTEAD of those built into Node. */
+  readonly ca?: string | readonly string[];
+  /** Sent to a custom allocation webhook. */
+  readonly payload?: JsonValue;
+  /** Plug and Play model id, e.g. `dtmi:com:example:Thermostat;1`, announced to the hub. */
+  readonly modelId?: string;
+  /** Bound on the whole of it. Default 300,000 ms. */
+  readonly deadlineMs?: number;
+  /** Bound on one connection attempt. Default 60,000 ms: a throttled service answers late rather than never. */
+  readonly connectTimeoutMs?: number;
+  /** Bound on one request. Default 30,000 ms. */
+  readonly requestTimeoutMs?: number;
+  /** Life of the SAS tokens. Default 3,600 s. */
+  readonly tokenLifeSeconds?: number;
+  /** Ends the work at any point with a CancelledError. */
+  readonly signal?: AbortSignal;
+  /** Time and chance, for tests. */
+  readonly clock?: Clock;
+  readonly random?: Random;
+}
+
+/** More is a slip of units. */
+const MAX_TOKEN_LIFE_SECONDS = 366 * 24 * 3_600;
+/** DPS takes messages of up to 96 KB (documented limit). */
+const MAX_PAYLOAD_BYTES = 96 * 1024;
+
+/** One check an option: what is wrong with a value that was given, if anything. */
+type Check = (value: unknown) => string | undefined;
+
+const CHECKS: { readonly [Name in keyof Required<ProvisionOptions>]: Check } = {
+  idScope: text(idScopeProblem),
+  hsm: hsmProblem,
+  endpoint: text((endpoint) => hostNameProblem(resolveDpsEndpoint(endpoint))),
+  transport: part(['mqtt', 'https'], ['open']),
+  hubTransport: part(['mqtt'], ['open', 'connectionInfo']),
+  ca: caProblem,
+  payload: payloadProblem,
+  modelId: text(modelIdProblem),
+  deadlineMs: positive(Number.POSITIVE_INFINITY),
+  connectTimeoutMs: positive(Number.POSITIVE_INFINITY),
+  requestTimeoutMs: positive(Number.POSITIVE_INFINITY),
+  tokenLifeSeconds: positive(MAX_TOKEN_LIFE_SECONDS),
+  signal: signalProblem,
+  clock: methods(['monotonicMs', 'wallMs', 'after']),
+  random: (value) => (typeof value === 'function' ? undefined : `it must be a function, not ${kindOf(value)}.`),
+};
+
+/** Options that may be left out, but are better not told to users who mistyped another. */
+const KNOWN = Object.keys(CHECKS).filter((name) => name !== 'clock' && name !== 'random');
+
+/**
+ * Checks every option before the first packet.
+ *
+ * @throws {ConfigurationError} that names the option, what was expected and, for an unknown one, the nearest known.
+ */
+export function checkProvisionOptions(options: unknown): asserts options is ProvisionOptions {
+  if (!isObject(options)) {
+    throw problem(
+      'ERR_DPS_CONFIG_OPTION',
+      'options',
+      `provision() takes one object, at least { idScope, hsm }, not ${kindOf(options)}.`,
+    );
+  }
+  for (const name of Object.keys(options)) {
+    if (!Object.hasOwn(CHECKS, name)) throw unknownOption(name);
+  }
+  if (options.idScope === undefined)
+    throw missing('idScope', 'the ID scope from the overview page of the DPS instance');
+  if (options.hsm === undefined) {
+    throw missing(
+      'hsm',
+      "what proves the device's identity, e.g. { kind: 'x509', certificate: 'device.pem', key: 'device.key' }",
+    );
+  }
+  for (const [name, check] of Object.entries(CHECKS)) {
+    const value = options[name];
+    const wrong = value === undefined ? undefined : check(value);
+    if (wrong !== undefined) throw problem('ERR_DPS_CONFIG_OPTION', name, `Option ${name}: ${wrong}`);
+  }
+}
+
+/** True for an object of the application's own, false for a description. */
+export function isHsmObject(hsm: Hsm | HsmDescription): hsm is Hsm {
+  return typeof hsm.registrationId === 'function';
+}
+
+function hsmProblem(value: unknown): string | undefined {
+  if (!isObject(value)) return `it must be an object, not ${kindOf(value)}.`;
+  const kinds: Readonly<Record<string, readonly string[]>> = {
+    symmetricKey: ['sign'],
+    x509: ['tlsCredential'],
+    tpm: ['endorsement', 'activate', 'sign', 'stage', 'commit', 'discard'],
+  };
+  const { kind, registrationId } = value;
+  const needed = typeof kind === 'string' && Object.hasOwn(kinds, kind) ? kinds[kind] : undefined;
+  if (needed === undefined) return `kind must be one of ${Object.keys(kinds).join(', ')}.`;
+  const isOwn = needed.some((name) => typeof value[name] === 'function');
+  if (!isOwn && typeof registrationId !== 'function') {
+    return kind === 'tpm'
+      ? 'there is no TPM driver in this version: give an object of your own that fulfils TpmHsm.'
+      : undefined;
+  }
+  const absent = ['registrationId', ...needed].find((name) => typeof value[name] !== 'function');
+  return absent === undefined
+    ? undefined
+    : `${absent} is missing: an object of your own of kind ${kind} needs the method ${absent}().`;
+}
+
+function caProblem(value: unknown): string | undefined {
+  const texts = Array.isArray(value) ? value : [value];
+  if (texts.length === 0)
+    return 'it is empty: give the PEM text of at least one certificate authority, or leave it out.';
+  const other = texts.find((each) => typeof each !== 'string');
+  if (other !== undefined)
+    return `it must be PEM text, not ${kindOf(other)}${other instanceof Uint8Array ? ": read the file with 'utf8'" : ''}.`;
+  return texts.every((each) => each.includes('-----BEGIN '))
+    ? undefined
+    : "it must be PEM text, not a path: readFileSync('ca.pem', 'utf8').";
+}
+
+function payloadProblem(value: unknown): string | undefined {
+  let json: string | undefined;
+  try {
+    json = JSON.stringify(value);
+  } catch (error) {
+    return `it cannot be written as JSON: ${error instanceof Error ? error.message.split('\n')[0] : 'unknown reason'}.`;
+  }
+  if (json === undefined) return `it cannot be written as JSON: it is ${kindOf(value)}.`;
+  return Buffer.byteLength(json) <= MAX_PAYLOAD_BYTES
+    ? undefined
+    : `it has ${Buffer.byteLength(json)} bytes as JSON; DPS takes ${MAX_PAYLOAD_BYTES} at most.`;
+}
+
+function signalProblem(value: unknown): string | undefined {
+  if (isObject(value) && typeof value.aborted === 'boolean' && typeof value.addEventListener === 'function')
+    return undefined;
+  return isObject(value) && 'signal' in value
+    ? 'it must be an AbortSignal; of an AbortController pass controller.signal.'
+    : `it must be an AbortSignal, not ${kindOf(value)}.`;
+}
+
+function text(check: (text: string) => string | undefined): Check {
+  return (value) => (typeof value === 'string' ? check(value) : `it must be a text, not ${kindOf(value)}.`);
+}
+
+function positive(max: number): Check {
+  return (value) => {
+    if (typeof value === 'number' && value > 0 && value <= max) return undefined;
+    const bound = max === Number.POSITIVE_INFINITY ? '' : ` and at most ${max}`;
+    return `it must be a number above 0${bound}, not ${typeof value === 'number' ? String(value) : kindOf(value)}.`;
+  };
+}
+
+/** Something that is named, or an object of the application's own. */
+function part(names: readonly string[], needed: readonly string[]): Check {
+  const isOwn = methods(needed);
+  return (value) => {
+    if (typeof value !== 'string') return isOwn(value);
+    return names.includes(value)
+      ? undefined
+      : `${JSON.stringify(value)} is not known; it can be ${names.join(' or ')}.`;
+  };
+}
+
+function methods(names: readonly string[]): Check {
+  return (value) => {
+    if (!isObject(value)) return `it must be an object, not ${kindOf(value)}.`;
+    const absent = names.find((name) => typeof value[name] !== 'function');
+    return absent === undefined ? undefined : `an object of your own needs the method ${absent}().`;
+  };
+}
+
+function isObject(value: unknown): value is Readonly<Record<string, unknown>> {
+  return typeof value === 'object' && value !== null && !Array.isArray(value);
+}
+
+/** What a value is, without showing it: it may be a secret in the wrong place. */
+function kindOf(value: unknown): string {
+  if (value === null) return 'null';
+  if (Array.isArray(value)) return 'a list';
+  if (value instanceof Uint8Array) return 'bytes';
+  return (
+    { string: 'a text', object: 'an object', undefined: 'undefined' }[typeof value as string] ?? `a ${typeof value}`
+  );
+}
+
+function missing(option: string, what: string): ConfigurationError {
+  return problem('ERR_DPS_CONFIG_MISSING_OPTION', option, `Option ${option} is missing: give ${what}.`);
+}
+
+function unknownOption(name: string): ConfigurationError {
+  const nearest = nearestName(name, KNOWN);
+  const hint = nearest === undefined ? `Known are ${KNOWN.join(', ')}.` : `Did you mean ${nearest}?`;
+  return problem('ERR_DPS_CONFIG_UNKNOWN_OPTION', name, `Option ${JSON.stringify(name)} is unknown. ${hint}`);
+}
+
+function problem(code: DpsErrorCode, option: string, message: string): ConfigurationError {
+  return new ConfigurationError({ code, message, option });
+}

@@ -1,0 +1,111 @@
+import { inspect } from 'node:util';
+import { describe, expect, it } from 'vitest';
+import { isDpsError, provision } from '../src/index.js';
+
+const SECRET = 'MDEyMzQ1Njc4OWFiY2RlZg==';
+const hsm = { kind: 'symmetricKey', registrationId: 'dev-1', key: SECRET };
+const own = { kind: 'symmetricKey', registrationId: async () => 'dev-1', sign: async () => new Uint8Array(32) };
+const circular: Record<string, unknown> = {};
+circular.self = circular;
+
+/** Options that are wrong, which of them, and what the message must say. Nothing of this reaches a socket. */
+const WRONG: readonly (readonly [string, unknown, string, RegExp])[] = [
+  ['no object at all', undefined, 'options', /takes one object/],
+  ['a list', [], 'options', /a list/],
+  ['nothing', {}, 'idScope', /overview page/],
+  ['an ID scope that is no text', { idScope: 5, hsm }, 'idScope', /a text, not a number/],
+  ['an ID scope with a line break', { idScope: '0ne\r\n', hsm }, 'idScope', /ID scope/],
+  ['no hsm', { idScope: 'x' }, 'hsm', /give what proves/],
+  ['an hsm that is a text', { idScope: 'x', hsm: SECRET }, 'hsm', /an object, not a text/],
+  ['an hsm of unknown kind', { idScope: 'x', hsm: { kind: 'magic' } }, 'hsm', /symmetricKey, x509, tpm/],
+  ['an hsm kind that every object has', { idScope: 'x', hsm: { kind: 'constructor' } }, 'hsm', /kind must be/],
+  [
+    'an own hsm without sign',
+    { idScope: 'x', hsm: { kind: 'symmetricKey', registrationId: async () => 'd' } },
+    'hsm',
+    /sign\(\)/,
+  ],
+  ['an own hsm with a plain id', { idScope: 'x', hsm: { ...own, registrationId: 'd' } }, 'hsm', /registrationId\(\)/],
+  [
+    'an own certificate without method',
+    { idScope: 'x', hsm: { kind: 'x509', registrationId: async () => 'd' } },
+    'hsm',
+    /tlsCredential\(\)/,
+  ],
+  ['a TPM that lacks half', { idScope: 'x', hsm: { ...own, kind: 'tpm' } }, 'hsm', /endorsement\(\)/],
+  ['a TPM by description', { idScope: 'x', hsm: { kind: 'tpm' } }, 'hsm', /no TPM driver/],
+  ['an endpoint object', { idScope: 'x', hsm, endpoint: { host: 'x' } }, 'endpoint', /a text, not an object/],
+  ['an endpoint with a scheme', { idScope: 'x', hsm, endpoint: 'https://dps.example' }, 'endpoint', /./],
+  ['an endpoint with port 0', { idScope: 'x', hsm, endpoint: 'dps.example:0' }, 'endpoint', /port/],
+  ['an unknown transport', { idScope: 'x', hsm, transport: 'amqp' }, 'transport', /mqtt or https/],
+  ['an empty transport', { idScope: 'x', hsm, transport: {} }, 'transport', /open\(\)/],
+  ['half a hub transport', { idScope: 'x', hsm, hubTransport: { open() {} } }, 'hubTransport', /connectionInfo\(\)/],
+  ['a path as ca', { idScope: 'x', hsm, ca: './ca.pem' }, 'ca', /not a path/],
+  ['bytes as ca', { idScope: 'x', hsm, ca: Buffer.from('x') }, 'ca', /'utf8'/],
+  ['an empty list as ca', { idScope: 'x', hsm, ca: [] }, 'ca', /empty/],
+  ['a circular payload', { idScope: 'x', hsm, payload: circular }, 'payload', /JSON/],
+  ['a payload that is a function', { idScope: 'x', hsm, payload: () => {} }, 'payload', /a function/],
+  ['a BigInt in the payload', { idScope: 'x', hsm, payload: { n: 1n } }, 'payload', /BigInt/],
+  ['a payload over the limit', { idScope: 'x', hsm, payload: 'x'.repeat(100_000) }, 'payload', /98304/],
+  ['a model id that is none', { idScope: 'x', hsm, modelId: 'thermostat' }, 'modelId', /dtmi:/],
+  ['a model id that is a number', { idScope: 'x', hsm, modelId: 5 }, 'modelId', /a number/],
+  ['a deadline as text', { idScope: 'x', hsm, deadlineMs: '5000' }, 'deadlineMs', /not a text/],
+  ['a deadline of 0', { idScope: 'x', hsm, deadlineMs: 0 }, 'deadlineMs', /above 0, not 0/],
+  ['a timeout that is NaN', { idScope: 'x', hsm, requestTimeoutMs: Number.NaN }, 'requestTimeoutMs', /NaN/],
+  ['a token for a thousand years', { idScope: 'x', hsm, tokenLifeSeconds: 4e10 }, 'tokenLifeSeconds', /at most/],
+  [
+    'an AbortController as signal',
+    { idScope: 'x', hsm, signal: new AbortController() },
+    'signal',
+    /controller\.signal/,
+  ],
+  ['half a clock', { idScope: 'x', hsm, clock: { wallMs: () => 0 } }, 'clock', /monotonicMs\(\)/],
+  ['a slip of the finger', { idScope: 'x', hms: hsm }, 'hms', /Did you mean hsm/],
+  ['an unknown option', { idScope: 'x', hsm, colour: 'blue' }, 'colour', /Known are idScope/],
+];
+
+describe('options of provision()', () => {
+  it.each(WRONG)('%s', async (_, options, option, says) => {
+    const error: unknown = await provision(options as never).then(
+      () => undefined,
+      (reason: unknown) => reason,
+    );
+    expect(isDpsError(error), inspect(error)).toBe(true);
+    expect(error).toMatchObject({ name: 'ConfigurationError', option, message: expect.stringMatching(says) });
+    expect(inspect(error, { depth: Infinity, showHidden: true })).not.toContain(SECRET);
+  });
+
+  it('an HSM of one’s own that gives the wrong things is named, before the service sees them', async () => {
+    const reject = (part: object): Promise<unknown> =>
+      provision({ idScope: 'x', endpoint: '127.0.0.1:1', hsm: { ...own, ...part } as never, deadlineMs: 1_000 }).catch(
+        (reason) => reason,
+      );
+    expect(await reject({ sign: async () => 'a text' })).toMatchObject({
+      code: 'ERR_DPS_HSM_OPERATION',
+      message: expect.stringMatching(/sign\(\).*string/s),
+    });
+    expect(await reject({ sign: async () => new Uint8Array(31) })).toMatchObject({
+      message: expect.stringContaining('31 bytes'),
+    });
+    expect(await reject({ registrationId: async () => 7 })).toMatchObject({ code: 'ERR_DPS_HSM_REGISTRATION_ID' });
+    expect(await reject({ registrationId: async () => 'a b' })).toMatchObject({ code: 'ERR_DPS_HSM_REGISTRATION_ID' });
+  });
+
+  it('a failure that a slow reader of the events has yet to see is not an unhandled rejection', async () => {
+    const unhandled: unknown[] = [];
+    const note = (reason: unknown): unknown => unhandled.push(reason);
+    process.on('unhandledRejection', note);
+    try {
+      const journey = provision({
+        idScope: 'x',
+        hsm: { ...own, registrationId: () => Promise.reject(new Error('x')) } as never,
+      });
+      for await (const _ of journey.events) await new Promise((resolve) => setImmediate(resolve));
+      for (let turn = 0; turn < 10; turn++) await new Promise((resolve) => setImmediate(resolve));
+      await expect(journey).rejects.toMatchObject({ code: 'ERR_DPS_HSM_OPERATION' });
+      expect(unhandled).toEqual([]);
+    } finally {
+      process.off('unhandledRejection', note);
+    }
+  });
+});
