@@ -8,17 +8,22 @@ import { systemClock } from '../system-clock.js';
 import { boundedCall, type CallBounds, DEFAULT_CALL_TIMEOUT_MS, viaCallback } from './bounded-call.js';
 import { checkOptionNames, checkPositive, optionError, unsupported } from './option-bag.js';
 
-/** What `SymmetricKeySecurityClient` of azure-iot-security-symmetric-key offers. */
+/**
+ * What `SymmetricKeySecurityClient` of azure-iot-security-symmetric-key offers: the registration id, and a token whose
+ * `extend()` signs, each by callback or promise. Parameters are `never` so that Microsoft's types fit.
+ */
 export interface AzureSymmetricKeySecurity {
-  getRegistrationId(callback?: (error?: Error, registrationId?: string) => void): unknown;
-  createSharedAccessSignature(idScope: string, callback?: (error?: Error, token?: never) => void): unknown;
+  getRegistrationId(callback?: never): unknown;
+  createSharedAccessSignature(idScope: string, callback?: never): unknown;
 }
 
-/** What `X509Security` of azure-iot-security-x509 offers. */
+/** What `X509Security` of azure-iot-security-x509 offers: the registration id as it is, and by callback `{ cert, key, passphrase }`. */
 export interface AzureX509Security {
-  getRegistrationId(): unknown;
-  getCertificate(callback: (error?: Error, certificate?: object) => void): unknown;
+  getRegistrationId(callback?: never): unknown;
+  getCertificate(callback: never): unknown;
 }
+
+type NodeCallback = (error?: unknown, value?: unknown) => void;
 
 export interface SecurityClientHsmOptions {
   /** Bounds each call into the security client. Default 30,000. */
@@ -70,28 +75,22 @@ class ClientLine {
     this.#bounds = { who: 'the security client', clock, timeoutMs };
   }
 
-  ask(
-    operation: string,
-    signal: CancelSignal | undefined,
-    call: (callback: (error?: unknown, value?: unknown) => void) => unknown,
-  ): Promise<unknown> {
-    return boundedCall({ ...this.#bounds, operation, signal }, () => viaCallback(call));
+  ask(operation: string, signal: CancelSignal | undefined, call: (callback: never) => unknown): Promise<unknown> {
+    return boundedCall({ ...this.#bounds, operation, signal }, () =>
+      viaCallback(call as (callback: NodeCallback) => unknown),
+    );
   }
 
   async registrationId(
     securityClient: AzureSymmetricKeySecurity | AzureX509Security,
     signal: CancelSignal | undefined,
   ): Promise<string> {
-    const ask = securityClient.getRegistrationId as (callback: unknown) => unknown;
-    const found = await this.ask('give the registration id', signal, (callback) => ask.call(securityClient, callback));
+    const operation = 'give the registration id';
+    const found = await this.ask(operation, signal, (callback) => securityClient.getRegistrationId(callback));
     const problem =
       typeof found === 'string' ? registrationIdProblem(found) : `It gave ${kindOf(found)} instead of a text.`;
     if (typeof found === 'string' && problem === undefined) return found;
-    throw clientError(
-      'ERR_DPS_HSM_REGISTRATION_ID',
-      'give the registration id',
-      `has no usable registration id. ${problem}`,
-    );
+    throw clientError('ERR_DPS_HSM_REGISTRATION_ID', operation, `has no usable registration id. ${problem}`);
   }
 }
 
@@ -122,7 +121,7 @@ class SecurityClientCertificate implements X509Hsm {
     return this.#registrationId;
   }
 
-  tlsCredential(slot: number, signal: CancelSignal): Promise<TlsClientCredential> {
+  async tlsCredential(slot: number, signal: CancelSignal): Promise<TlsClientCredential> {
     requireOnlySlot(slot, 'give the certificate');
     return this.#credential(signal);
   }

@@ -1,4 +1,3 @@
-import { callbackify } from 'node:util';
 import type { SymmetricKeyHsm, X509Hsm } from '../core/attestation.js';
 import type { CancelSignal } from '../core/cancel-signal.js';
 import { type Clock, isPlausibleWallMs } from '../core/clock.js';
@@ -10,7 +9,7 @@ import { boundedCall, type CallBounds, DEFAULT_CALL_TIMEOUT_MS } from './bounded
 import { checkOptionNames, checkPositive, optionError, unsupported } from './option-bag.js';
 
 /** How Microsoft's packages are answered. */
-export type AzureCallback<T> = (error?: Error | null, value?: T) => void;
+export type AzureCallback<T> = (error?: Error, value?: T) => void;
 
 /** A token for DPS; a secret until it expires, so only `toString()` shows it. */
 export interface AzureSharedAccessToken {
@@ -111,7 +110,7 @@ function certificateClient(hsm: X509Hsm, registrationId: string, settings: Setti
     const { certificateChainPem: cert, privateKeyPem: key, passphrase } = credential;
     return { cert, key, ...(passphrase === undefined ? {} : { passphrase }) };
   };
-  return { getRegistrationId: () => registrationId, getCertificate: callbackify(read) };
+  return { getRegistrationId: () => registrationId, getCertificate: (callback) => answer(read(), callback) };
 }
 
 function keyClient(hsm: SymmetricKeyHsm, registrationId: string, settings: Settings): AzureSymmetricKeySecurityClient {
@@ -168,10 +167,18 @@ function promiseOrCallback<P extends readonly unknown[], T>(
     const callback = parameters[work.length];
     const own = parameters.slice(0, work.length) as unknown as P;
     if (callback === undefined) return work(...own);
-    callbackify(() => work(...own))(callback as AzureCallback<T>);
+    answer(work(...own), callback as AzureCallback<T>);
     return undefined;
   }
   return call;
+}
+
+/** On a tick of its own: what the callback throws is an uncaught exception, as it would be without a promise in between. */
+function answer<T>(work: Promise<T>, callback: AzureCallback<T>): void {
+  work.then(
+    (value) => process.nextTick(callback, undefined, value),
+    (error: Error) => process.nextTick(callback, error),
+  );
 }
 
 function requireSupported(hsm: unknown): void {

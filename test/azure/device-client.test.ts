@@ -5,11 +5,12 @@ import azureIotDevice, { type Client as ClientType, type Twin } from 'azure-iot-
 import azureIotDeviceMqtt from 'azure-iot-device-mqtt';
 import { describe, expect, it, onTestFinished } from 'vitest';
 import { type AzureDeviceClientOptions, azureDeviceClient } from '../../src/azure/index.js';
-import { type ProvisionOptions, provision } from '../../src/compose.js';
+import { provision } from '../../src/compose.js';
 import type { Hsm, SymmetricKeyHsm, X509Hsm } from '../../src/core/attestation.js';
 import type { ProvisionedDevice } from '../../src/core/provisioned-device.js';
 import { type Emulator, makeSelfSigned } from '../../src/emulator/index.js';
 import { ConfigurationError, HsmError } from '../../src/errors.js';
+import type { ProvisionOptions } from '../../src/provision-options.js';
 import { ManualClock } from '../fakes/manual-clock.js';
 import { makeKey, startBench } from '../interop/emulator-bench.js';
 

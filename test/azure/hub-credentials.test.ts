@@ -1,9 +1,9 @@
 import { describe, expect, it } from 'vitest';
+import type { HubTransportConfig } from '../../src/azure/credential-desk.js';
 import {
   HubCertificateProvider,
   type HubCredentialsSource,
   HubTokenProvider,
-  type HubTransportConfig,
 } from '../../src/azure/hub-credentials.js';
 import type { CancelSignal } from '../../src/core/cancel-signal.js';
 import type { MqttClientOptions } from '../../src/core/hub.js';
