@@ -29,6 +29,14 @@ export function readPemBlocks(text: string): PemBlock[] {
   });
 }
 
+/** Whether this is the public half of an identity, and nothing else. */
+export function holdsOnlyCertificates(text: string): boolean {
+  const blocks = readPemBlocks(text);
+  return (
+    blocks.length > 0 && blocks.every(({ label }) => label.endsWith('CERTIFICATE')) && !text.includes('PRIVATE KEY')
+  );
+}
+
 function readContent(content: string): Omit<PemBlock, 'label'> {
   const lines = content.split(/\r\n|\r|\n/).map((line) => line.trim());
   const headers = lines.filter((line) => line.includes(':'));

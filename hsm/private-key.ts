@@ -1,6 +1,6 @@
 import { createPrivateKey, type KeyObject } from 'node:crypto';
 import { type DpsErrorCode, HsmError } from '../src/errors.js';
-import { formatPem, isOneDerElement, type PemBlock, readPemBlocks } from './pem.js';
+import { formatPem, holdsOnlyCertificates, isOneDerElement, type PemBlock, readPemBlocks } from './pem.js';
 
 /** Text with the name under which its owner knows it: a file's path, or an option. */
 export interface NamedText {
@@ -38,6 +38,11 @@ export function readPrivateKey(source: NamedText, passphrase: string | undefined
   );
 }
 
+/** What `readPrivateKey` throws for certificates alone; `undefined` for anything that could hold a key. */
+export function certificateInsteadOfKey({ text, place }: NamedText): HsmError | undefined {
+  return holdsOnlyCertificates(text) ? keyError(`${place} ${ONLY_A_CERTIFICATE}`) : undefined;
+}
+
 function isEncrypted(block: PemBlock): boolean {
   return block.label === 'ENCRYPTED PRIVATE KEY' || block.headers.some((header) => header.includes('ENCRYPTED'));
 }
@@ -51,7 +56,7 @@ function parseKey(pem: string, encrypted: boolean, passphrase: string | undefine
     }
   }
   if (passphrase === undefined) {
-    throw passphraseError(`The private key in ${place} is encrypted: give option passphrase, best as { file: path }.`);
+    throw passphraseError(`The private key in ${place} is encrypted: give { file: … } as option hsm.passphrase.`);
   }
   try {
     return createPrivateKey({ key: pem, passphrase });
@@ -84,6 +89,8 @@ function keyTypeProblem(key: KeyObject): string | undefined {
   }
 }
 
+const ONLY_A_CERTIFICATE = 'holds a certificate and no private key. Were certificate and key swapped?';
+
 function explainNoKey(text: string, blocks: readonly PemBlock[]): string {
   const labels = blocks.map((block) => block.label);
   if (labels.includes('OPENSSH PRIVATE KEY')) {
@@ -91,7 +98,7 @@ function explainNoKey(text: string, blocks: readonly PemBlock[]): string {
   }
   if (labels.includes('PUBLIC KEY')) return 'holds a public key; the private one is wanted.';
   if (labels.some((label) => label.endsWith('CERTIFICATE'))) {
-    return 'holds a certificate and no private key. Were certificate and key swapped?';
+    return ONLY_A_CERTIFICATE;
   }
   if (labels.length > 0) return `holds ${labels[0]} and no private key that can be used here.`;
   if (isOneDerElement(Buffer.from(text, 'latin1'))) {

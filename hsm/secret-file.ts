@@ -3,6 +3,8 @@ import { Socket } from 'node:net';
 import { promisify } from 'node:util';
 import type { CancelSignal } from '../src/core/cancel-signal.js';
 import { type DpsErrorCode, HsmError, isDpsError } from '../src/errors.js';
+import { isPathLike, isSecretPathLike } from '../src/path-like.js';
+import { quoteForShell } from '../src/shell-word.js';
 import { unlessCancelled } from './cancellation.js';
 
 /** No key, passphrase or certificate chain of a device comes near this; a log file given by mistake does. */
@@ -12,6 +14,8 @@ export interface SecretFileOptions {
   /** What the file is to hold, for messages: `device key`. */
   readonly what: string;
   readonly signal?: CancelSignal | undefined;
+  /** Looks into a file that its mode forbids to use: what is there instead of a secret, if another file was meant. */
+  readonly mistakeIn?: (content: Uint8Array) => HsmError | undefined;
 }
 
 /**
@@ -25,14 +29,16 @@ export interface SecretFileOptions {
  * @throws {CancelledError} when the signal aborts, also while a pipe has nothing to say yet.
  */
 export function readSecretFile(path: string, options: SecretFileOptions): Promise<Uint8Array> {
-  return readSmallFile(path, options, (stats) => {
-    if (process.platform !== 'win32' && (stats.mode & 0o077) !== 0) throw modeError(path, options.what, stats.mode);
-  });
+  const judge = (stats: Stats): HsmError | undefined => {
+    const isPublic = process.platform !== 'win32' && (stats.mode & 0o077) !== 0;
+    return isPublic ? modeError(path, options.what, stats.mode) : undefined;
+  };
+  return readSmallFile(path, options, judge, isSecretPathLike(path));
 }
 
 /** Reads a file that anybody may read, such as a certificate: as `readSecretFile`, but whatever its mode is. */
 export function readPublicFile(path: string, options: SecretFileOptions): Promise<Uint8Array> {
-  return readSmallFile(path, options, () => undefined);
+  return readSmallFile(path, options, () => undefined, isPathLike(path));
 }
 
 const openFile = promisify(open);
@@ -43,47 +49,56 @@ const closeDescriptor = promisify(close);
 /** Not on every platform: without it the wait for a pipe's other end cannot be cancelled. */
 const OPEN_FLAGS = constants.O_RDONLY | (constants.O_NONBLOCK ?? 0) | (constants.O_NOCTTY ?? 0);
 
+type Judge = (stats: Stats) => HsmError | undefined;
+
+/** `isShown`: whether the path may be repeated where it leads to nothing. */
 async function readSmallFile(
   path: string,
   options: SecretFileOptions,
-  checkStats: (stats: Stats) => void,
+  judge: Judge,
+  isShown: boolean,
 ): Promise<Uint8Array> {
   const { what, signal } = options;
   try {
-    const bytes = await unlessCancelled(signal, `reading the ${what} file`, () =>
-      readOnce(path, what, signal, checkStats),
-    );
+    const bytes = await unlessCancelled(signal, `reading the ${what} file`, () => readOnce(path, options, judge));
     if (bytes.length > MAX_SECRET_FILE_BYTES) {
       throw unreadable(path, what, `has more than ${MAX_SECRET_FILE_BYTES} bytes. Is it the right file?`);
     }
     if (bytes.length === 0) throw unreadable(path, what, 'is empty. Write it again from where it came from.');
     return bytes;
   } catch (error) {
-    throw isDpsError(error) ? error : unreadable(path, what, explainSystemError(error), error);
+    if (isDpsError(error)) throw error;
+    if (isShown) throw unreadable(path, what, explainSystemError(error), error);
+    // Node's error repeats the path, too.
+    throw unreadable('given (not shown: it may be a secret)', what, explainSystemError(error));
   }
 }
 
-async function readOnce(
-  path: string,
-  what: string,
-  signal: CancelSignal | undefined,
-  checkStats: (stats: Stats) => void,
-): Promise<Uint8Array> {
+async function readOnce(path: string, options: SecretFileOptions, judge: Judge): Promise<Uint8Array> {
   const descriptor = await openFile(path, OPEN_FLAGS);
   let isOurs = true;
   try {
     const stats = await statDescriptor(descriptor);
     if (!stats.isFile() && !stats.isFIFO()) {
-      throw unreadable(path, what, `is ${describeKind(stats)}, not a file. Give the path of the file itself.`);
+      throw unreadable(path, options.what, `is ${describeKind(stats)}, not a file. Give the path of the file itself.`);
     }
-    checkStats(stats);
+    const refusal = judge(stats);
+    if (refusal !== undefined) throw (stats.isFile() ? await findMistake(descriptor, options) : undefined) ?? refusal;
     if (stats.isFile()) return await readToEnd(descriptor);
     const pipe = new Socket({ fd: descriptor, readable: true, writable: false });
     isOurs = false;
-    return await readPipe(pipe, signal);
+    return await readPipe(pipe, options.signal);
   } finally {
     if (isOurs) await closeDescriptor(descriptor);
   }
+}
+
+async function findMistake(descriptor: number, { mistakeIn }: SecretFileOptions): Promise<HsmError | undefined> {
+  if (mistakeIn === undefined) return undefined;
+  const bytes = await readToEnd(descriptor);
+  const mistake = mistakeIn(bytes);
+  bytes.fill(0);
+  return mistake;
 }
 
 /** At most one byte more than is allowed: enough to know. */
@@ -165,8 +180,4 @@ function describeUser(): string {
 function describeKind(stats: Stats): string {
   if (stats.isDirectory()) return 'a directory';
   return stats.isCharacterDevice() ? 'a terminal or another device' : 'a socket or a device';
-}
-
-function quoteForShell(path: string): string {
-  return /^[A-Za-z0-9_@%+=:,./-]+$/.test(path) && !path.startsWith('-') ? path : `'${path.replaceAll("'", "'\\''")}'`;
 }

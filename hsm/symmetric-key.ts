@@ -14,6 +14,7 @@ import {
   requiredText,
   type SecretSource,
 } from './hsm-options.js';
+import { holdsOnlyCertificates } from './pem.js';
 import { readSecretFile } from './secret-file.js';
 
 /** Where a key comes from: its Base64 text, or the file that holds it (mode 0600). */
@@ -113,11 +114,12 @@ function chooseSources(options: OptionBag): NamedSource[] {
   const device = findPair(options, 'key', 'secondaryKey');
   const group = findPair(options, 'groupKey', 'secondaryGroupKey');
   if (device.length > 0 && group.length > 0) {
-    const message = 'Give either key (the key of this device) or groupKey (the key of its enrollment group), not both.';
+    const message =
+      'Give either option hsm.key (the key of this device) or option hsm.groupKey (the key of its enrollment group), not both.';
     throw optionError('ERR_DPS_CONFIG_OPTION', 'groupKey', message);
   }
   if (device.length + group.length > 0) return [...device, ...group];
-  const message = 'Option key is missing: give the Base64 key of this device, or { file: path } of a file with it.';
+  const message = 'Option hsm.key is missing: give the Base64 key of this device, or { file: path } of a file with it.';
   throw optionError('ERR_DPS_CONFIG_MISSING_OPTION', 'key', message);
 }
 
@@ -129,7 +131,7 @@ function findPair(options: OptionBag, first: string, second: string): NamedSourc
     throw optionError(
       'ERR_DPS_CONFIG_MISSING_OPTION',
       first,
-      `Option ${second} is given without ${first}. Give ${first}.`,
+      `Option hsm.${second} is given without option hsm.${first}. Give both.`,
     );
   }
   return [
@@ -143,41 +145,61 @@ async function loadKey(
   what: string,
   signal: CancelSignal | undefined,
 ): Promise<Uint8Array> {
-  if (typeof source === 'string') return decodeKey(source, `The text of option ${option}`);
-  const bytes = await readSecretFile(source.file, { what, signal });
+  if (typeof source === 'string') return decodeKeyText(source, option);
   const place = `The ${what} file ${source.file}`;
+  const bytes = await readSecretFile(source.file, {
+    what,
+    signal,
+    mistakeIn: (content) => {
+      const text = decodeUtf8(content);
+      return text !== undefined && holdsOnlyCertificates(text) ? keyError(`${place} ${IS_PEM}`) : undefined;
+    },
+  });
   const text = decodeUtf8(bytes);
   bytes.fill(0);
   if (text === undefined) throw keyError(`${place} is not text; it must hold the key in Base64.`);
   return decodeKey(text, place);
 }
 
-function decodeKey(text: string, place: string): Uint8Array {
+function decodeKeyText(text: string, option: string): Uint8Array {
+  const place = `The text of option hsm.${option}`;
+  if (!looksLikePath(text)) return decodeKey(text, place);
+  return decodeKey(text, place, ` To read it from a file give { file: … } as option hsm.${option}.`);
+}
+
+/** Letters of a short path may all be letters of Base64, too; then this is only a hint beside what is wrong. */
+function looksLikePath(text: string): boolean {
+  return /^(?:\.{0,2}\/|~|[A-Za-z]:\\)[^\s=]+$|^[^\s=]+\.[A-Za-z0-9]{1,8}$/.test(text.trim());
+}
+
+/** `hint` follows what is wrong, if anything is. */
+function decodeKey(text: string, place: string, hint = ''): Uint8Array {
   // Files end in a line break, and some editors begin them with a byte order mark.
   const base64 = text.replace(/^\uFEFF/, '').trim();
   const bytes = decodeBase64(base64);
-  if (bytes === undefined) throw keyError(`${place} ${explainNotBase64(base64)}`);
+  if (bytes === undefined) throw keyError(`${place} ${explainNotBase64(base64)}${hint}`);
   if (bytes.length >= MIN_KEY_BYTES && bytes.length <= MAX_KEY_BYTES) return bytes;
   const found = bytes.length === 0 ? 'is empty' : `decodes to ${bytes.length} bytes`;
-  throw keyError(
-    `${place} ${found}; a key has ${MIN_KEY_BYTES} to ${MAX_KEY_BYTES} bytes. Copy the whole key from the enrollment.`,
-  );
+  throw keyError(`${place} ${found}; a key has ${MIN_KEY_BYTES} to ${MAX_KEY_BYTES} bytes. ${COPY_IT}${hint}`);
 }
+
+const COPY_IT = 'Copy the whole key from the enrollment.';
+const IS_PEM = 'is PEM, which belongs to X.509; give the Base64 key from the enrollment.';
 
 /** What it is instead, without a character of it. */
 function explainNotBase64(text: string): string {
   if (/SharedAccessKey=/i.test(text)) {
     return 'is a connection string; give only what follows SharedAccessKey= in it.';
   }
-  if (text.includes('-----BEGIN')) return 'is PEM, which belongs to X.509; give the Base64 key from the enrollment.';
+  if (text.includes('-----BEGIN')) return IS_PEM;
   if (/^[A-Za-z0-9_-]+={0,2}$/.test(text) && /[-_]/.test(text)) {
     return 'is in the URL-safe alphabet of Base64; write + for - and / for _, and pad with = to a multiple of 4.';
   }
   const strange = text.search(/[^A-Za-z0-9+/=]/);
-  if (strange >= 0) return `is not Base64: character ${strange + 1} cannot be in it.`;
+  if (strange >= 0) return `is not Base64: character ${strange + 1} cannot be in it. ${COPY_IT}`;
   return text.length % 4 === 0
-    ? 'is not Base64: there is padding (=) before its end.'
-    : `is not Base64: its length ${text.length} is no multiple of 4, so it was cut or lost its padding (=).`;
+    ? `is not Base64: there is padding (=) before its end. ${COPY_IT}`
+    : `is not Base64: its length ${text.length} is no multiple of 4, so it was cut or lost its padding (=). ${COPY_IT}`;
 }
 
 function keyError(message: string): HsmError {

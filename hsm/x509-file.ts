@@ -16,7 +16,7 @@ import {
   optionError,
   type SecretSource,
 } from './hsm-options.js';
-import { type NamedText, readPrivateKey } from './private-key.js';
+import { certificateInsteadOfKey, type NamedText, readPrivateKey } from './private-key.js';
 import { readPublicFile, readSecretFile } from './secret-file.js';
 
 /** Certificate and key in PEM files. */
@@ -131,9 +131,9 @@ interface Sources {
 }
 
 function chooseSources(options: OptionBag): Sources {
-  const certificate = optionalPath(options, 'certificate');
-  const key = optionalPath(options, 'key');
-  const chain = optionalPath(options, 'chain');
+  const certificate = optionalPath(options, 'certificate', 'device.pem');
+  const key = optionalPath(options, 'key', 'device.key');
+  const chain = optionalPath(options, 'chain', 'intermediates.pem');
   const certificatePem = optionalText(options, 'certificatePem');
   const keyPem = optionalText(options, 'keyPem');
   const chainPem = optionalText(options, 'chainPem');
@@ -141,18 +141,18 @@ function chooseSources(options: OptionBag): Sources {
   const hasTexts = [certificatePem, keyPem, chainPem].some((text) => text !== undefined);
   if (hasFiles && hasTexts) {
     const message =
-      'Give either paths (certificate, key, chain) or PEM text (certificatePem, keyPem, chainPem), not both.';
+      'Give either paths (options hsm.certificate, hsm.key, hsm.chain) or PEM text (hsm.certificatePem, hsm.keyPem, hsm.chainPem), not both.';
     throw optionError('ERR_DPS_CONFIG_OPTION', 'certificatePem', message);
   }
   if (hasTexts) {
     return {
-      place: 'option certificatePem',
+      place: 'option hsm.certificatePem',
       certificate: holdText(
         certificatePem ?? missing('certificatePem', "the PEM text of the device's certificate"),
-        'option certificatePem',
+        'option hsm.certificatePem',
       ),
-      key: holdText(keyPem ?? missing('keyPem', 'the PEM text of its private key'), 'option keyPem'),
-      chain: chainPem === undefined ? undefined : holdText(chainPem, 'option chainPem'),
+      key: holdText(keyPem ?? missing('keyPem', 'the PEM text of its private key'), 'option hsm.keyPem'),
+      chain: chainPem === undefined ? undefined : holdText(chainPem, 'option hsm.chainPem'),
     };
   }
   const path = certificate ?? missing('certificate', "the path of the device's certificate, a PEM file");
@@ -165,7 +165,7 @@ function chooseSources(options: OptionBag): Sources {
 }
 
 function missing(option: string, what: string): never {
-  throw optionError('ERR_DPS_CONFIG_MISSING_OPTION', option, `Option ${option} is missing: give ${what}.`);
+  throw optionError('ERR_DPS_CONFIG_MISSING_OPTION', option, `Option hsm.${option} is missing: give ${what}.`);
 }
 
 function holdText(text: string, place: string): TextReader {
@@ -184,7 +184,11 @@ function readCertificateFile(path: string): TextReader {
 
 function readKeyFile(path: string): TextReader {
   return async (signal) => {
-    const bytes = await readSecretFile(path, { what: 'private key', signal });
+    const bytes = await readSecretFile(path, {
+      what: 'private key',
+      signal,
+      mistakeIn: (content) => certificateInsteadOfKey({ text: decodeLatin1(content), place: path }),
+    });
     const text = decodeLatin1(bytes);
     bytes.fill(0);
     return { text, place: path };
@@ -219,7 +223,7 @@ function readClock(options: OptionBag): number {
   if (typeof clock === 'object' && clock !== null && 'wallMs' in clock && typeof clock.wallMs === 'function') {
     return (clock as { wallMs(): number }).wallMs();
   }
-  throw optionError('ERR_DPS_CONFIG_OPTION', 'clock', 'Option clock must be an object with a function wallMs().');
+  throw optionError('ERR_DPS_CONFIG_OPTION', 'clock', 'Option hsm.clock must be an object with a function wallMs().');
 }
 
 function readRegistrationId(leafDer: Uint8Array, place: string, expected: string | undefined): string {
@@ -243,7 +247,7 @@ function readRegistrationId(leafDer: Uint8Array, place: string, expected: string
   }
   if (expected === undefined || expected === name) return name;
   throw idError(
-    `Option registrationId says ${JSON.stringify(expected)}, but the certificate in ${place} is for ${JSON.stringify(name)}. They must be equal, letter case included.`,
+    `Option hsm.registrationId says ${JSON.stringify(expected)}, but the certificate in ${place} is for ${JSON.stringify(name)}. They must be equal, letter case included.`,
   );
 }
 

@@ -142,17 +142,33 @@ async function resolveDpsTransport(
   }
 }
 
-async function resolveHubTransport(
-  transport: HubTransportName | HubTransport,
-  settings: TransportSettings,
-): Promise<HubTransport> {
+function resolveHubTransport(transport: HubTransportName | HubTransport, settings: TransportSettings): HubTransport {
   if (typeof transport === 'object') return transport;
   switch (transport) {
     case 'mqtt':
-      return (await import('./hub/session.js')).mqttHubTransport({ ...settings, newRequestId: randomUUID });
+      return whenNeeded('mqtt', async () =>
+        (await import('./hub/session.js')).mqttHubTransport({ ...settings, newRequestId: randomUUID }),
+      );
     default:
       return unreachable(transport);
   }
+}
+
+/** Loaded when there is a hub to go to: a registration over HTTPS needs no MQTT, and one that fails needs neither. */
+function whenNeeded(name: HubTransportName, load: () => Promise<HubTransport>): HubTransport {
+  let loading: Promise<HubTransport> | undefined;
+  const hub = (): Promise<HubTransport> => {
+    loading ??= load();
+    return loading;
+  };
+  return {
+    name,
+    open: async (parameters, signal) => (await hub()).open(parameters, signal),
+    connectionInfo: (parameters) => ({
+      mqttOptions: async (signal) => (await hub()).connectionInfo(parameters).mqttOptions(signal),
+      connectionString: async (signal) => (await hub()).connectionInfo(parameters).connectionString(signal),
+    }),
+  };
 }
 
 function unreachable(value: never): never {

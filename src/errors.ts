@@ -72,6 +72,8 @@ export interface DpsErrorOptions {
 
 /** Base class: `code` is stable, `retryable` says whether the same call may succeed later without anyone's help. */
 export class DpsError extends Error {
+  // Said outright, here and below: a minifier renames classes, and Node prints the class's name of an uncaught error.
+  static override readonly name: string = 'DpsError';
   override readonly name: string = 'DpsError';
   readonly code: DpsErrorCode;
   readonly retryable: boolean;
@@ -91,6 +93,7 @@ export function isDpsError(value: unknown): value is DpsError {
 
 /** The caller's move: an option, a configuration file, or a missing optional package. */
 export class ConfigurationError extends DpsError {
+  static override readonly name: string = 'ConfigurationError';
   override readonly name: string = 'ConfigurationError';
   /** The option, flag or file at fault. */
   readonly option: string | undefined;
@@ -103,6 +106,7 @@ export class ConfigurationError extends DpsError {
 
 /** The device's move: key file, certificate or TPM. */
 export class HsmError extends DpsError {
+  static override readonly name: string = 'HsmError';
   override readonly name: string = 'HsmError';
   /** What was being done, e.g. `load key`, `sign`. */
   readonly operation: string;
@@ -115,6 +119,7 @@ export class HsmError extends DpsError {
 
 /** The device's clock cannot be right; tokens and dates made from it would be refused. */
 export class ClockError extends DpsError {
+  static override readonly name: string = 'ClockError';
   override readonly name: string = 'ClockError';
 
   constructor(options: DpsErrorOptions) {
@@ -127,6 +132,7 @@ export type TransportPhase = 'resolve' | 'connect' | 'tls' | 'mqtt-connect' | 'r
 
 /** Network, TLS or broker. Retryable unless a certificate or credential was refused. */
 export class TransportError extends DpsError {
+  static override readonly name: string = 'TransportError';
   override readonly name: string = 'TransportError';
   readonly phase: TransportPhase;
   /** `host:port` of the other side. */
@@ -143,6 +149,7 @@ export class TransportError extends DpsError {
 
 /** The peer sent what its contract forbids: a proxy's page, a broken body, an unknown status. */
 export class ProtocolError extends DpsError {
+  static override readonly name: string = 'ProtocolError';
   override readonly name: string = 'ProtocolError';
   readonly expected: string;
   /** What arrived instead, shortened and without secrets. */
@@ -165,6 +172,7 @@ export class ProtocolError extends DpsError {
 
 /** DPS or the hub answered with an error. Quote `trackingId` to support. */
 export class ServiceError extends DpsError {
+  static override readonly name: string = 'ServiceError';
   override readonly name: string = 'ServiceError';
   readonly service: 'dps' | 'hub';
   /** HTTP-like status of the reply. */
@@ -198,6 +206,7 @@ export class ServiceError extends DpsError {
 
 /** The operator's move: the registration ended as `failed`, or the enrollment is `disabled`. */
 export class RegistrationRejectedError extends DpsError {
+  static override readonly name: string = 'RegistrationRejectedError';
   override readonly name: string = 'RegistrationRejectedError';
   readonly status: 'failed' | 'disabled';
   readonly substatus: string | undefined;
@@ -222,6 +231,7 @@ export class RegistrationRejectedError extends DpsError {
 
 /** The caller's signal ended the work. `state` is the machine's state at that moment. */
 export class CancelledError extends DpsError {
+  static override readonly name: string = 'CancelledError';
   override readonly name: string = 'CancelledError';
   readonly state: string;
 
@@ -233,6 +243,7 @@ export class CancelledError extends DpsError {
 
 /** The time budget ran out while nothing had failed for good; `cause` is the last error, if there was one. */
 export class DeadlineError extends DpsError {
+  static override readonly name: string = 'DeadlineError';
   override readonly name: string = 'DeadlineError';
   readonly state: string;
   readonly deadlineMs: number;

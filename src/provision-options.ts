@@ -8,6 +8,7 @@ import type { DpsTransport } from './core/transport.js';
 import type { JsonValue } from './core/twin.js';
 import { ConfigurationError, type DpsErrorCode } from './errors.js';
 import { nearestName } from './nearest-name.js';
+import { kindOf } from './value-kind.js';
 
 /** An HSM by description; the code behind it is loaded when it is used. */
 export type HsmDescription =
@@ -186,9 +187,10 @@ function part(names: readonly string[], needed: readonly string[]): Check {
   const isOwn = methods(needed);
   return (value) => {
     if (typeof value !== 'string') return isOwn(value);
-    return names.includes(value)
-      ? undefined
-      : `${JSON.stringify(value)} is not known; it can be ${names.join(' or ')}.`;
+    if (names.includes(value)) return undefined;
+    // Anything but a word may be a secret in the wrong place.
+    const given = /^[a-z-]{1,16}$/i.test(value) ? `"${value}"` : 'the text given';
+    return `${given} is not known; it can be ${names.join(' or ')}.`;
   };
 }
 
@@ -202,16 +204,6 @@ function methods(names: readonly string[]): Check {
 
 function isObject(value: unknown): value is Readonly<Record<string, unknown>> {
   return typeof value === 'object' && value !== null && !Array.isArray(value);
-}
-
-/** What a value is, without showing it: it may be a secret in the wrong place. */
-function kindOf(value: unknown): string {
-  if (value === null) return 'null';
-  if (Array.isArray(value)) return 'a list';
-  if (value instanceof Uint8Array) return 'bytes';
-  return (
-    { string: 'a text', object: 'an object', undefined: 'undefined' }[typeof value as string] ?? `a ${typeof value}`
-  );
 }
 
 function missing(option: string, what: string): ConfigurationError {

@@ -309,7 +309,7 @@ const BOTH: readonly Row[] = [
     {
       name: `connection cut at ${at}`,
       exit: 69,
-      code: 'ERR_DPS_CONNECTION_LOST',
+      code: /^ERR_DPS_CONNECTION_LOST$|^ERR_DPS_DEADLINE$/,
       args: ({ enrolled, fault }) => {
         fault({ at, action: { kind: 'cut' } });
         fault({ at: 'dps.register', action: { kind: 'retryAfter', value: '1' } });

@@ -1,6 +1,7 @@
 import type { CommandLog } from './command-log.js';
 import type { Interruption } from './interruption.js';
 import type { CliIo } from './io.js';
+import type { OptionNames } from './option-names.js';
 import type { CommandSpec } from './option-spec.js';
 
 /** What a command is run with. */
@@ -8,8 +9,18 @@ export interface CommandContext {
   readonly io: CliIo;
   readonly log: CommandLog;
   readonly interruption: Interruption;
-  /** Lines that place a failure, should there be one, e.g. where the identity came from. */
-  readonly failureContext: Record<string, string>;
+  /** What to type to start the program again: `dps-device`, `node dist/src/cli/main.js`. */
+  readonly program: string;
+  /** For the command to fill in as it comes to know things. */
+  readonly failureContext: FailureContext;
+}
+
+/** What helps to understand a failure, should there be one. */
+export interface FailureContext {
+  /** Lines by their labels, e.g. where the identity came from. */
+  lines: Readonly<Record<string, string>>;
+  /** What the options of the library are called here. */
+  optionNames: OptionNames;
 }
 
 export interface Command {

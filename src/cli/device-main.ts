@@ -2,6 +2,7 @@
 /** The command line of the one file that is copied to a device: the same as `main.ts`, without the emulator. */
 import { processIo } from './io.js';
 import { type CommandDoors, main } from './main.js';
+import { thisProgram } from './program-name.js';
 
 const COMMANDS: CommandDoors = {
   provision: {
@@ -10,4 +11,4 @@ const COMMANDS: CommandDoors = {
   },
 };
 
-process.exitCode = await main(process.argv.slice(2), processIo(), COMMANDS);
+process.exitCode = await main(process.argv.slice(2), processIo(), COMMANDS, thisProgram());

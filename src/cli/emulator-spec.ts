@@ -1,3 +1,4 @@
+import { EXIT } from './exit-codes.js';
 import type { CommandSpec } from './option-spec.js';
 
 const NOTES = `The configuration (--config) is one JSON object, every member of which may be left out:
@@ -14,7 +15,7 @@ An unknown key is an error. Files that it names are looked for in its own folder
 Example of a configuration:
   {
     "enrollments": [
-      { "registrationId": "sensor-17", "attestation": { "symmetricKey": { "primaryKey": "..." } } }
+      { "registrationId": "sensor-17", "attestation": { "symmetricKey": {} } }
     ]
   }
 
@@ -27,8 +28,9 @@ Standard output gets one JSON object on one line when everything listens:
   caPem       the certificate that devices are to trust
   caFile      the file of --ca-file
   demo        { "folder", "configurations": [ files for provision --config ] } with --demo
-Standard error then gets a line for everything that happens, never with a secret; with --json-log
-it is { "type": "log", "line" }.
+Standard error then gets a line for everything that happens, never with a secret. With --json-log
+that is { "type": "trace", "event", "service", "protocol", "connection", ... } for what devices do,
+and { "type": "log", "line" } for the rest.
 
 It runs until SIGINT or SIGTERM, then closes everything and ends in 0, as it was asked to; a second
 signal ends it at once, in 130 or 143.`;
@@ -78,6 +80,7 @@ export const EMULATOR_SPEC: CommandSpec = {
     { name: 'json-log', kind: 'switch', help: 'The log as one JSON object per line.' },
     { name: 'quiet', kind: 'switch', help: 'No log; errors only.' },
   ],
+  exitStatuses: [EXIT.ok, EXIT.usage, EXIT.bug, EXIT.output, EXIT.configuration, EXIT.sigint, EXIT.sigterm],
   advice: { port: 'Give --mqtt-port or --https-port.' },
   notes: NOTES,
 };

@@ -1,5 +1,6 @@
 import { dirname, join } from 'node:path';
 import type { Emulator, EmulatorConfig, EmulatorOptions } from '../emulator/index.js';
+import { quoteForShell } from '../shell-word.js';
 import { UsageError } from './cli-errors.js';
 import type { Command, CommandContext } from './command.js';
 import type { CommandLog } from './command-log.js';
@@ -36,7 +37,11 @@ async function runEmulator(
   const door = await load();
   if (demo !== undefined) await prepareDemo(demo, door.makeSelfSigned);
   const { config, baseDirectory } = await readConfig(options, context);
-  const emulator = await door.startEmulator(config, { baseDirectory, log: (line) => logLine(log, line) });
+  const emulator = await door.startEmulator(config, {
+    baseDirectory,
+    log: (line) => logLine(log, line),
+    ...(log.isJson && { onTrace: (entry) => void log.entry({ type: 'trace', ...entry }, '') }),
+  });
   try {
     await announce(emulator, config, { demo, caFile }, context);
     await aborted(interruption.signal);
@@ -80,7 +85,7 @@ async function announce(
   emulator: Emulator,
   config: EmulatorConfig,
   { demo, caFile }: Files,
-  { io, log }: CommandContext,
+  { io, log, program }: CommandContext,
 ): Promise<void> {
   const { idScope, idScopes, endpoints, caPem } = emulator;
   if (caFile !== undefined) await writeFileWhole(caFile, caPem, EVERYBODY);
@@ -98,7 +103,9 @@ async function announce(
   await io.stdout.write(`${JSON.stringify(line)}\n`);
   logLine(log, `DPS listens at ${endpoints.dps.mqtt} (MQTT) and ${endpoints.dps.https} (HTTPS), ID scope ${idScope}`);
   for (const hub of endpoints.hubs) logLine(log, `hub ${hub.name} listens at ${hub.mqtt} (MQTT)`);
-  for (const path of configurations) logLine(log, `a device to try: dps-device provision --config ${path}`);
+  for (const path of configurations) {
+    logLine(log, `a device to try: ${program} provision --config ${quoteForShell(path)}`);
+  }
   const { host } = config;
   if (host !== undefined && !/^(localhost|127\.\d+\.\d+\.\d+|::1)$/.test(host)) {
     logLine(log, `careful: it listens on ${host}, where other machines may reach it`);

@@ -1,7 +1,10 @@
+import { excerptOf } from '../core/json-body.js';
 import { isDpsError } from '../errors.js';
 import { PACKAGE_VERSION } from '../version.js';
 import { UsageError } from './cli-errors.js';
+import type { FailureContext } from './command.js';
 import { EXIT, EXIT_MEANINGS, type ExitStatus } from './exit-codes.js';
+import { type OptionNames, respell, respellOption } from './option-names.js';
 import { makePrintable } from './printable.js';
 
 /** A failure for people and for machines. Neither has a secret in it, as no error of this package has. */
@@ -31,7 +34,6 @@ const DETAILS: readonly (readonly [member: string, label: string])[] = [
 
 /** What the command line offers where a message speaks of options in code. */
 const FLAGS: Readonly<Record<string, string>> = {
-  ERR_DPS_TLS_UNTRUSTED: '--ca-file FILE gives authorities to trust',
   ERR_DPS_DEADLINE: '--timeout SECONDS allows more time',
   ERR_DPS_CONNECT_TIMEOUT: '--connect-timeout SECONDS allows more time',
   ERR_DPS_REQUEST_TIMEOUT: '--request-timeout SECONDS allows more time',
@@ -43,30 +45,37 @@ const MAX_CAUSES = 5;
 /**
  * Says what went wrong, where, and what to do. Only an error that is a bug of ours comes with its stack.
  *
- * @param context further lines that help to place it, e.g. where the identity came from.
+ * @param context what the command knows of it.
  */
 export function describeFailure(
   error: unknown,
   exitStatus: ExitStatus,
-  context: Readonly<Record<string, string>> = {},
+  { lines, optionNames }: Readonly<FailureContext> = { lines: {}, optionNames: new Map() },
 ): FailureReport {
   if (error instanceof UsageError) return describeUsageError(error);
-  const summary = summarize(error);
-  const causes = listCauses(error);
+  const isBug = exitStatus === EXIT.bug;
+  const telling: Telling = { isBug, optionNames };
+  const summary = summarize(error, telling);
+  const causes = listCauses(error, telling);
   const event = {
     type: 'error' as const,
     ...summary,
     retryable: isDpsError(error) && error.retryable,
     exitStatus,
-    ...pickDetails(error),
-    ...context,
+    ...pickDetails(error, optionNames),
+    ...lines,
     ...(causes.length === 0 ? {} : { causes }),
   };
-  const isBug = exitStatus === EXIT.bug;
   return {
-    text: formatFailure(event, causes, context, isBug ? describeBug(error) : []),
+    text: formatFailure(event, causes, lines, isBug ? describeBug(error) : []),
     event: isBug ? { ...event, stack: stackOf(error), version: PACKAGE_VERSION } : event,
   };
+}
+
+/** How to repeat the words of an error. */
+interface Telling {
+  readonly isBug: boolean;
+  readonly optionNames: OptionNames;
 }
 
 interface Summary {
@@ -88,7 +97,7 @@ function describeUsageError(error: UsageError): FailureReport {
 function formatFailure(
   event: FailureEvent,
   causes: readonly Summary[],
-  context: Readonly<Record<string, string>>,
+  lines: Readonly<Record<string, string>>,
   more: readonly string[],
 ): string {
   const details = DETAILS.filter(([member]) => event[member] !== undefined && event[member] !== '').map(
@@ -98,7 +107,7 @@ function formatFailure(
   return [
     `error ${event.code ?? event.name}: ${makePrintable(event.message)}`,
     ...details,
-    ...Object.entries(context).map(([label, value]) => formatLine(label, value)),
+    ...Object.entries(lines).map(([label, value]) => formatLine(label, value)),
     ...causes.map((cause) => formatLine('caused by', formatSummary(cause))),
     ...(flag === undefined ? [] : [formatLine('flag', flag)]),
     formatLine('try again', event.retryable ? 'later, it may help' : 'only after something has been changed'),
@@ -111,8 +120,10 @@ function formatLine(label: string, value: string): string {
   return `  ${`${label}:`.padEnd(LABEL_WIDTH)} ${makePrintable(value)}`;
 }
 
+/** Messages of the system say their code themselves. */
 function formatSummary({ name, code, message }: Summary): string {
-  return `${code ?? name}: ${message}`;
+  const isSaid = code !== undefined && message.split(/\W+/).includes(code);
+  return isSaid ? message : `${code ?? name}: ${message}`;
 }
 
 function describeBug(error: unknown): string[] {
@@ -125,24 +136,34 @@ function describeBug(error: unknown): string[] {
   ];
 }
 
+const BUG_MESSAGE_CHARACTERS = 1_000;
+
+/** Nobody has seen to it that a bug's message has no secret in it: Node's own repeat the argument that they do not like. */
 function stackOf(error: unknown): string {
-  return error instanceof Error ? (error.stack ?? String(error)) : `${typeof error} thrown`;
+  if (!(error instanceof Error)) return `${typeof error} thrown`;
+  const frames = (error.stack ?? '').replace(error.message, '').match(/^ {4}at .*$/gm) ?? [];
+  return [`${error.name}: ${excerptOf(error.message, BUG_MESSAGE_CHARACTERS)}`, ...frames].join('\n');
 }
 
-function summarize(error: unknown): Summary {
+function summarize(error: unknown, { isBug, optionNames }: Telling): Summary {
   if (!(error instanceof Error))
     return { name: 'Error', code: undefined, message: `Thrown was no error: ${typeof error}.` };
   const { code } = error as { readonly code?: unknown };
-  return { name: error.name, code: typeof code === 'string' ? code : undefined, message: error.message };
+  const message = isDpsError(error) ? respell(error.message, optionNames) : error.message;
+  return {
+    name: error.name,
+    code: typeof code === 'string' && /^\w{1,60}$/.test(code) ? code : undefined,
+    message: isBug ? excerptOf(message, BUG_MESSAGE_CHARACTERS) : message,
+  };
 }
 
 /** Outermost first. What a failed connection tried per address comes as one cause each. */
-function listCauses(error: unknown): Summary[] {
+function listCauses(error: unknown, telling: Telling): Summary[] {
   const causes: Summary[] = [];
   const queue = causesOf(error);
   for (const cause of queue) {
     if (causes.length === MAX_CAUSES) break;
-    causes.push(summarize(cause));
+    causes.push(summarize(cause, telling));
     queue.push(...causesOf(cause));
   }
   return causes;
@@ -154,7 +175,7 @@ function causesOf(error: unknown): unknown[] {
   return [...(error.cause instanceof Error ? [error.cause] : []), ...inner];
 }
 
-function pickDetails(error: unknown): Record<string, string | number> {
+function pickDetails(error: unknown, optionNames: OptionNames): Record<string, string | number> {
   if (!isDpsError(error)) return {};
   const members = error as unknown as Readonly<Record<string, unknown>>;
   const details: Record<string, string | number> = {};
@@ -162,5 +183,6 @@ function pickDetails(error: unknown): Record<string, string | number> {
     const value = members[member];
     if (typeof value === 'string' || typeof value === 'number') details[member] = value;
   }
+  if (typeof details.option === 'string') details.option = respellOption(details.option, optionNames);
   return details;
 }

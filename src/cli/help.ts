@@ -1,4 +1,4 @@
-import { EXIT_MEANINGS } from './exit-codes.js';
+import { EXIT_MEANINGS, type ExitStatus } from './exit-codes.js';
 import { type CommandSpec, credentialName, environmentName, type OptionSpec } from './option-spec.js';
 
 const HELP_FLAG: OptionSpec = { name: 'help', kind: 'switch', help: 'Print this text (-h).' };
@@ -13,12 +13,14 @@ export function commandHelp(spec: CommandSpec): string {
   const title = `dps-device ${spec.command}: ${spec.summary}`;
   const usage = `Usage: dps-device ${spec.command} [options]`;
   const options = [...spec.options, HELP_FLAG].map(describeOption).join('\n');
-  return `${[title, usage, `Options:\n${options}`, ...describeSecrets(spec), spec.notes, exitStatusHelp()].join('\n\n')}\n`;
+  return `${[title, usage, `Options:\n${options}`, ...describeSecrets(spec), spec.notes, exitStatusHelp(spec.exitStatuses)].join('\n\n')}\n`;
 }
 
-/** The table of exit statuses. */
-export function exitStatusHelp(): string {
-  const rows = Object.entries(EXIT_MEANINGS).map(([status, meaning]) => `  ${status.padStart(3)}  ${meaning}`);
+/** The table of exit statuses, or of some of them. */
+export function exitStatusHelp(statuses?: readonly ExitStatus[]): string {
+  const rows = Object.entries(EXIT_MEANINGS)
+    .filter(([status]) => statuses?.some((wanted) => String(wanted) === status) ?? true)
+    .map(([status, meaning]) => `  ${status.padStart(3)}  ${meaning}`);
   return `Exit statuses:\n${rows.join('\n')}`;
 }
 

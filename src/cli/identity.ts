@@ -8,7 +8,7 @@ import type { GivenSecret, GivenSecrets } from './secrets.js';
 /** How this device proves who it is. */
 export interface Identity {
   readonly hsm: HsmDescription;
-  /** Where its parts come from, for a failure report: `symmetric key from DPS_SYMMETRIC_KEY`. */
+  /** Where its parts come from, for a failure report: `symmetric key from --symmetric-key-file device.key`. */
   readonly origin: string;
 }
 
@@ -119,7 +119,7 @@ async function x509Identity(options: Options, secrets: GivenSecrets, signal: Abo
     ...(passphrase && { passphrase: passphrase.source }),
     ...(registrationId !== undefined && { registrationId }),
   };
-  const origin = describeOrigin(`certificate from ${options.label('cert-file')}, key`, [key, passphrase]);
+  const origin = describeOrigin(`certificate from ${options.place('cert-file')}, key`, [key, passphrase]);
   if (typeof key.source === 'object') {
     return { hsm: { ...common, certificate, key: key.source.file, ...(chain !== undefined && { chain }) }, origin };
   }
@@ -137,6 +137,6 @@ async function readPem(path: string, signal: AbortSignal): Promise<string> {
 }
 
 function describeOrigin(what: string, secrets: readonly (GivenSecret | undefined)[]): string {
-  const labels = secrets.filter((secret) => secret !== undefined).map(({ label }) => label);
-  return `${what} from ${labels.join(' and ')}`;
+  const places = secrets.filter((secret) => secret !== undefined).map(({ place }) => place);
+  return `${what} from ${places.join(' and ')}`;
 }

@@ -4,14 +4,14 @@ import { fileURLToPath } from 'node:url';
 import { nearestName } from '../nearest-name.js';
 import { PACKAGE_VERSION } from '../version.js';
 import { OutputError, UsageError } from './cli-errors.js';
-import type { Command } from './command.js';
+import type { Command, FailureContext } from './command.js';
 import { CommandLog } from './command-log.js';
 import { EXIT, exitStatusOf } from './exit-codes.js';
-import { describeFailure } from './failure-report.js';
 import { commandHelp, exitStatusHelp } from './help.js';
 import { listenForInterruption } from './interruption.js';
 import { type CliIo, processIo } from './io.js';
 import { parseSwitch } from './option-spec.js';
+import { thisProgram } from './program-name.js';
 
 /** A command by name; its code is loaded when it is asked for. */
 export interface CommandDoor {
@@ -35,18 +35,24 @@ const COMMANDS: CommandDoors = {
 /**
  * The command line: runs the command that `argv` (without the program's own name) asks for. Never fails.
  *
+ * @param program what to type to start it again, for messages.
  * @returns the exit status.
  */
-export async function main(argv: readonly string[], io: CliIo, commands: CommandDoors = COMMANDS): Promise<number> {
+export async function main(
+  argv: readonly string[],
+  io: CliIo,
+  commands: CommandDoors = COMMANDS,
+  program = 'dps-device',
+): Promise<number> {
   const log = new CommandLog(io.stderr, argv.includes('--json-log') || parseSwitch(io.env.DPS_JSON_LOG ?? '') === true);
   const interruption = listenForInterruption(io);
-  const failureContext: Record<string, string> = {};
+  const failureContext: FailureContext = { lines: {}, optionNames: new Map() };
   const [name = '', ...args] = argv;
   try {
     const text = await textAskedFor(argv, commands);
     if (text === undefined) {
       const command = await findCommand(name, commands).load();
-      const status = await command.run(args, { io, log, interruption, failureContext });
+      const status = await command.run(args, { io, log, interruption, program, failureContext });
       checkOutput(io);
       return status;
     }
@@ -55,9 +61,10 @@ export async function main(argv: readonly string[], io: CliIo, commands: Command
     return EXIT.ok;
   } catch (error) {
     const status = exitStatusOf(error, interruption.by);
+    const { describeFailure } = await import('./failure-report.js');
     const report = describeFailure(error, status, failureContext);
     const more =
-      error instanceof UsageError ? `\nTry: dps-device${Object.hasOwn(commands, name) ? ` ${name}` : ''} --help` : '';
+      error instanceof UsageError ? `\nTry: ${program}${Object.hasOwn(commands, name) ? ` ${name}` : ''} --help` : '';
     await log.failure(report.event, `${report.text}${more}`);
     return status;
   } finally {
@@ -84,7 +91,9 @@ function findCommand(name: string, commands: CommandDoors): CommandDoor {
   if (name.startsWith('-')) throw unknownFlag(name);
   const nearest = nearestName(name, names);
   const hint = nearest === undefined ? `Commands are ${names.join(', ')}.` : `Did you mean ${nearest}?`;
-  throw new UsageError(`There is no command ${JSON.stringify(name.slice(0, 40))}. ${hint}`);
+  // What is no word may be a key.
+  const shown = /^[a-z][a-z-]{0,19}$/i.test(name) ? `command ${JSON.stringify(name)}` : 'such command';
+  throw new UsageError(`There is no ${shown}. ${hint}`);
 }
 
 function unknownFlag(argument: string): UsageError {
@@ -134,4 +143,4 @@ function isEntryPoint(): boolean {
   }
 }
 
-if (isEntryPoint()) process.exitCode = await main(process.argv.slice(2), processIo());
+if (isEntryPoint()) process.exitCode = await main(process.argv.slice(2), processIo(), COMMANDS, thisProgram());

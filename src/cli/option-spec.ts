@@ -1,3 +1,5 @@
+import type { ExitStatus } from './exit-codes.js';
+
 /**
  * What a command can be told. One name serves three spellings: `id-scope` is the flag `--id-scope`, the environment
  * variable `DPS_ID_SCOPE` and the key `idScope` of a configuration file.
@@ -14,6 +16,8 @@ export interface OptionSpec {
   readonly help: string;
   /** What is wrong with a text, if anything. */
   readonly problem?: (text: string) => string | undefined;
+  /** The options of `provision()` that it becomes, as the library's errors name them: `ca`, `hsm.registrationId`. */
+  readonly standsFor?: readonly string[];
 }
 
 /**
@@ -23,6 +27,8 @@ export interface OptionSpec {
 export interface SecretSpec {
   readonly name: string;
   readonly help: string;
+  /** As in `OptionSpec`. */
+  readonly standsFor?: readonly string[];
 }
 
 /** All that the command line of a command is read by. */
@@ -33,6 +39,8 @@ export interface CommandSpec {
   readonly secrets: readonly SecretSpec[];
   /** Flags only: neither the environment nor a configuration file holds options. */
   readonly flagsOnly?: boolean;
+  /** The exit statuses that `--help` tells. Default: all. */
+  readonly exitStatuses?: readonly ExitStatus[];
   /** What to say of flags that do not exist but are likely to be tried. */
   readonly advice?: Readonly<Record<string, string>>;
   /** Further sections of `--help`, as they are to be printed. */

@@ -1,6 +1,8 @@
 import { dirname, resolve } from 'node:path';
+import { excerptOf } from '../core/json-body.js';
 import { ConfigurationError } from '../errors.js';
 import { nearestName } from '../nearest-name.js';
+import { isPathLike } from '../path-like.js';
 import { UsageError } from './cli-errors.js';
 import { isSecretName, parseFlags } from './flags.js';
 import type { CliIo } from './io.js';
@@ -14,6 +16,7 @@ interface Given {
   readonly layer: OptionLayer;
   /** As the user knows it: `--id-scope`, `DPS_ID_SCOPE`, `/etc/dps.json: idScope`. */
   readonly label: string;
+  readonly kind: OptionSpec['kind'];
   readonly value: string | number | boolean;
 }
 
@@ -46,6 +49,16 @@ export class Options {
   /** The option in the user's own spelling. */
   label(name: string): string {
     return this.#given.get(name)?.label ?? `--${name}`;
+  }
+
+  /** As `label`, with the file that the option names: `--ca-file ca.pem`, `DPS_CA_FILE=ca.pem`, `dps.json: caFile /etc/ca.pem`. */
+  place(name: string): string {
+    const label = this.label(name);
+    const { kind, layer, value } = this.#given.get(name) ?? {};
+    if (typeof value !== 'string' || (kind !== 'input' && kind !== 'path')) return label;
+    if (value === '-') return `${label} (standard input)`;
+    if (!isPathLike(value)) return label;
+    return layer === 'environment' ? `${label}=${value}` : `${label} ${value}`;
   }
 
   /** A file to read, with the label for messages about it. */
@@ -93,7 +106,7 @@ function addFlags(given: Map<string, Given>, args: readonly string[], spec: Comm
     const label = `--${option.name}`;
     const read = readValue(raw, option);
     if ('problem' in read) throw new UsageError(`${label}: ${read.problem}`);
-    given.set(option.name, { layer: 'flag', label, value: read.value });
+    given.set(option.name, { layer: 'flag', label, kind: option.kind, value: read.value });
   }
 }
 
@@ -109,7 +122,8 @@ function addEnvironment(
     if (raw === undefined || raw === '') continue;
     const read = readValue(option.kind === 'switch' ? parseSwitch(raw) : raw, option);
     if ('problem' in read) throw configError('ERR_DPS_CONFIG_OPTION', label, `${label}: ${read.problem}`);
-    if (!given.has(option.name)) given.set(option.name, { layer: 'environment', label, value: read.value });
+    if (given.has(option.name)) continue;
+    given.set(option.name, { layer: 'environment', label, kind: option.kind, value: read.value });
   }
 }
 
@@ -148,12 +162,12 @@ async function addConfigFile(
     const read = readValue(raw, option);
     if ('problem' in read) throw configError('ERR_DPS_CONFIG_OPTION', key, `${label}: ${read.problem}`);
     const value = isPath(option) && read.value !== '-' ? resolve(baseDirectory, String(read.value)) : read.value;
-    if (!given.has(option.name)) given.set(option.name, { layer: 'config', label, value });
+    if (!given.has(option.name)) given.set(option.name, { layer: 'config', label, kind: option.kind, value });
   }
 }
 
 function unknownKey(key: string, file: string, known: readonly string[]): ConfigurationError {
-  const shown = JSON.stringify(key.slice(0, 60));
+  const shown = excerptOf(key, 60);
   const nearest = nearestName(key, known);
   const kebab = key.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`);
   const advice = isSecretName(kebab)
@@ -161,7 +175,8 @@ function unknownKey(key: string, file: string, known: readonly string[]): Config
     : nearest === undefined
       ? `Known are ${known.join(', ')}.`
       : `Did you mean ${nearest}?`;
-  return configError('ERR_DPS_CONFIG_UNKNOWN_OPTION', key, `${file}: the key ${shown} is unknown. ${advice}`);
+  const message = `${file}: the key ${JSON.stringify(shown)} is unknown. ${advice}`;
+  return configError('ERR_DPS_CONFIG_UNKNOWN_OPTION', shown, message);
 }
 
 function isPath({ kind }: OptionSpec): boolean {
@@ -198,7 +213,8 @@ function isPort(value: number): boolean {
 
 function explainChoice(raw: string, choices: readonly string[]): string {
   const nearest = nearestName(raw, choices);
-  return `it must be one of ${choices.join(', ')}.${nearest === undefined ? '' : ` Did you mean ${nearest}?`}`;
+  const allowed = choices.length === 1 ? `it can only be ${choices[0]}.` : `it must be one of ${choices.join(', ')}.`;
+  return nearest === undefined || choices.length === 1 ? allowed : `${allowed} Did you mean ${nearest}?`;
 }
 
 function checkStandardInput(given: ReadonlyMap<string, Given>, spec: CommandSpec): void {

@@ -1,16 +1,43 @@
-import { hostNameProblem, idScopeProblem, registrationIdProblem, resolveDpsEndpoint } from '../core/identifiers.js';
+import {
+  hostNameProblem,
+  idScopeProblem,
+  modelIdProblem,
+  registrationIdProblem,
+  resolveDpsEndpoint,
+} from '../core/identifiers.js';
 import { type CommandSpec, type SecretSpec, secretFileOption } from './option-spec.js';
 
 const SECRETS: readonly SecretSpec[] = [
-  { name: 'symmetric-key', help: 'Base64 key of this device, as in its individual enrollment.' },
-  { name: 'secondary-symmetric-key', help: 'Tried when the service refuses the first key.' },
+  {
+    name: 'symmetric-key',
+    help: 'Base64 key of this device, as in its individual enrollment.',
+    standsFor: ['hsm.key'],
+  },
+  {
+    name: 'secondary-symmetric-key',
+    help: 'Tried when the service refuses the first key.',
+    standsFor: ['hsm.secondaryKey'],
+  },
   {
     name: 'group-key',
     help: "Base64 key of an enrollment group; the device's key is derived from it. For test benches: who has it can be any device of the group.",
+    standsFor: ['hsm.groupKey'],
   },
-  { name: 'secondary-group-key', help: 'Tried when the service refuses the first group key.' },
-  { name: 'cert-key', help: 'Private key of the certificate, PEM (PKCS#8, PKCS#1 or SEC1).' },
-  { name: 'key-passphrase', help: 'Passphrase of the private key, if that is encrypted; one line end is dropped.' },
+  {
+    name: 'secondary-group-key',
+    help: 'Tried when the service refuses the first group key.',
+    standsFor: ['hsm.secondaryGroupKey'],
+  },
+  {
+    name: 'cert-key',
+    help: 'Private key of the certificate, PEM (PKCS#8, PKCS#1 or SEC1).',
+    standsFor: ['hsm.key', 'hsm.keyPem'],
+  },
+  {
+    name: 'key-passphrase',
+    help: 'Passphrase of the private key, if that is encrypted; one line end is dropped.',
+    standsFor: ['hsm.passphrase'],
+  },
 ];
 
 const NOTES = `An option can be given in three ways; the first that is there wins:
@@ -69,6 +96,7 @@ export const PROVISION_SPEC: CommandSpec = {
       placeholder: 'SCOPE',
       help: 'ID scope of the DPS instance, e.g. 0ne00111111. Required.',
       problem: idScopeProblem,
+      standsFor: ['idScope'],
     },
     {
       name: 'registration-id',
@@ -76,6 +104,7 @@ export const PROVISION_SPEC: CommandSpec = {
       placeholder: 'ID',
       help: 'Name of this device in its enrollment. Required with a symmetric key; a certificate says it in its common name, and is checked against this one.',
       problem: registrationIdProblem,
+      standsFor: ['hsm.registrationId'],
     },
     {
       name: 'attestation',
@@ -88,8 +117,15 @@ export const PROVISION_SPEC: CommandSpec = {
       kind: 'path',
       placeholder: 'FILE',
       help: "The device's certificate, PEM; intermediates may follow in the same file.",
+      standsFor: ['hsm.certificate', 'hsm.certificatePem'],
     },
-    { name: 'chain-file', kind: 'path', placeholder: 'FILE', help: 'Intermediate certificates, PEM.' },
+    {
+      name: 'chain-file',
+      kind: 'path',
+      placeholder: 'FILE',
+      help: 'Intermediate certificates, PEM.',
+      standsFor: ['hsm.chain', 'hsm.chainPem'],
+    },
     ...SECRETS.slice(4).map(secretFileOption),
     {
       name: 'endpoint',
@@ -97,35 +133,63 @@ export const PROVISION_SPEC: CommandSpec = {
       placeholder: 'public|china|usGovernment|HOST[:PORT]',
       help: 'Where DPS is. Default: public.',
       problem: (text) => hostNameProblem(resolveDpsEndpoint(text)),
+      standsFor: ['endpoint'],
     },
-    { name: 'transport', kind: ['mqtt', 'https'], help: 'How to talk to DPS. Default: mqtt.' },
-    { name: 'hub-transport', kind: ['mqtt'], help: 'How to talk to the hub. Default: mqtt.' },
+    {
+      name: 'transport',
+      kind: ['mqtt', 'https'],
+      help: 'How to talk to DPS. Default: mqtt.',
+      standsFor: ['transport'],
+    },
+    {
+      name: 'hub-transport',
+      kind: ['mqtt'],
+      help: 'How to talk to the hub. Default: mqtt.',
+      standsFor: ['hubTransport'],
+    },
     {
       name: 'ca-file',
       kind: 'input',
       placeholder: 'FILE',
       help: "PEM certificates of the authorities to trust instead of Node's own.",
+      standsFor: ['ca'],
     },
     {
       name: 'payload-file',
       kind: 'input',
       placeholder: 'FILE',
       help: 'JSON to send to a custom allocation webhook.',
+      standsFor: ['payload'],
     },
     {
       name: 'model-id',
       kind: 'text',
       placeholder: 'DTMI',
       help: 'Plug and Play model id to announce to the hub, e.g. dtmi:com:example:Thermostat;1.',
+      problem: modelIdProblem,
+      standsFor: ['modelId'],
     },
-    { name: 'timeout', kind: 'seconds', placeholder: 'SECONDS', help: 'Bound on the whole of it. Default: 300.' },
+    {
+      name: 'timeout',
+      kind: 'seconds',
+      placeholder: 'SECONDS',
+      help: 'Bound on the whole of it. Default: 300.',
+      standsFor: ['deadlineMs'],
+    },
     {
       name: 'connect-timeout',
       kind: 'seconds',
       placeholder: 'SECONDS',
       help: 'Bound on one connection attempt. Default: 60.',
+      standsFor: ['connectTimeoutMs'],
     },
-    { name: 'request-timeout', kind: 'seconds', placeholder: 'SECONDS', help: 'Bound on one request. Default: 30.' },
+    {
+      name: 'request-timeout',
+      kind: 'seconds',
+      placeholder: 'SECONDS',
+      help: 'Bound on one request. Default: 30.',
+      standsFor: ['requestTimeoutMs'],
+    },
     {
       name: 'write-connection',
       kind: 'path',

@@ -7,6 +7,7 @@ import type { Command, CommandContext } from './command.js';
 import type { CommandLog } from './command-log.js';
 import { EXIT } from './exit-codes.js';
 import { chooseIdentity } from './identity.js';
+import { findOptionNames } from './option-names.js';
 import { type Options, readOptions } from './options.js';
 import { checkTarget, writeFileWhole } from './output-file.js';
 import { describeProgress } from './progress-text.js';
@@ -39,8 +40,9 @@ async function runProvision(
   const target = options.input('write-connection');
   if (target !== undefined) await checkTarget(target);
   const secrets = await findSecrets(PROVISION_SPEC.secrets, options, taken, io, signal);
+  failureContext.optionNames = findOptionNames(PROVISION_SPEC, options, secrets);
   const settings = await readSettings(options, secrets, context);
-  failureContext.identity = settings.origin;
+  failureContext.lines = { identity: settings.origin };
 
   const journey = (await load())(settings.provision);
   const [started, device] = await follow(journey, log);

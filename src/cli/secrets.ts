@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import { readPublicFile } from '../../hsm/secret-file.js';
 import { decodeUtf8 } from '../core/bytes.js';
 import { HsmError } from '../errors.js';
+import { isSecretPathLike } from '../path-like.js';
 import type { CliIo } from './io.js';
 import { credentialName, environmentName, type SecretSpec } from './option-spec.js';
 import type { Options } from './options.js';
@@ -12,6 +13,8 @@ import { readTextInput } from './text-file.js';
 export interface GivenSecret {
   /** Where it came from, for messages; never the secret. */
   readonly label: string;
+  /** The same with the file, where there is one. */
+  readonly place: string;
   readonly source: string | { readonly file: string };
 }
 
@@ -67,13 +70,15 @@ async function fromFile(
 ): Promise<GivenSecret | undefined> {
   const input = options.input(`${name}-file`);
   if (input === undefined || options.layer(`${name}-file`) !== layer) return undefined;
-  if (input.path !== '-') return { label: input.option, source: { file: input.path } };
-  return { label: `${input.option}, standard input`, source: dropLineEnd(await readTextInput(input, io, signal)) };
+  const place = isSecretPathLike(input.path) ? options.place(`${name}-file`) : input.option;
+  if (input.path !== '-') return { label: input.option, place, source: { file: input.path } };
+  return { label: place, place, source: dropLineEnd(await readTextInput(input, io, signal)) };
 }
 
 function fromEnvironment(name: string, taken: ReadonlyMap<string, string>): GivenSecret | undefined {
   const text = taken.get(name);
-  return text === undefined ? undefined : { label: environmentName(name), source: text };
+  const label = environmentName(name);
+  return text === undefined ? undefined : { label, place: label, source: text };
 }
 
 /**
@@ -90,7 +95,7 @@ async function fromCredential(name: string, env: Environment, signal: AbortSigna
   const bytes = await readPublicFile(path, { what: label, signal });
   const text = decodeUtf8(bytes);
   bytes.fill(0);
-  if (text !== undefined) return { label, source: dropLineEnd(text) };
+  if (text !== undefined) return { label, place: label, source: dropLineEnd(text) };
   const message = `The ${label} is not UTF-8 text. Store the secret as text.`;
   throw new HsmError({ code: 'ERR_DPS_HSM_FILE_UNREADABLE', operation: 'load credential', message });
 }

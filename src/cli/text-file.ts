@@ -2,6 +2,8 @@ import { open } from 'node:fs/promises';
 import { decodeUtf8 } from '../core/bytes.js';
 import type { JsonObject, JsonValue } from '../core/twin.js';
 import { ConfigurationError } from '../errors.js';
+import { describeJsonPlace } from '../json-place.js';
+import { isPathLike } from '../path-like.js';
 import type { CliIo } from './io.js';
 
 /** Far above any configuration, payload or bundle of certificates; far below what hurts. */
@@ -40,9 +42,7 @@ export async function readJsonInput(source: InputSource, io: CliIo, signal: Abor
   try {
     return JSON.parse(text) as JsonValue;
   } catch (error) {
-    // The parser's own message quotes the text, which may be a key file given by mistake: only the place is taken.
-    const place = / at position (\d+)/.exec(error instanceof Error ? error.message : '')?.[1];
-    throw fileError(source, `is not JSON${place === undefined ? '' : describePlace(text, Number(place))}.`);
+    throw fileError(source, `is not JSON${describeJsonPlace(text, error)}.`);
   }
 }
 
@@ -82,7 +82,9 @@ async function readFileStart(source: InputSource): Promise<Uint8Array> {
       await file.close();
     }
   } catch (error) {
-    throw fileError(source, explainFileError(error), error);
+    if (isPathLike(source.path)) throw fileError(source, explainFileError(error), error);
+    // Node's error repeats the path, too.
+    throw fileError({ ...source, path: 'the path given (not shown: it may be a secret)' }, explainFileError(error));
   }
 }
 
@@ -111,9 +113,4 @@ function fileError({ path, option }: InputSource, problem: string, cause?: unkno
     option,
     cause,
   });
-}
-
-function describePlace(text: string, position: number): string {
-  const before = text.slice(0, position).split('\n');
-  return `; see line ${before.length}, column ${(before.at(-1)?.length ?? 0) + 1}`;
 }

@@ -57,16 +57,16 @@ export function deviceIdProblem(text: string): string | undefined {
   });
 }
 
-/** Digital twin model identifier: `dtmi:com:example:Thermostat;1`, at most 128 characters (Plug and Play). */
+/** Digital twin model identifier: `dtmi:com:example:Thermostat;1`, at most 128 characters (Plug and Play, DTDL v2 and v3). */
 export function modelIdProblem(text: string): string | undefined {
   const problem = spellingProblem(text, {
     name: 'model id',
     maxCharacters: 128,
-    forbidden: /[^A-Za-z0-9_:;]/u,
-    allowed: 'letters, digits and _ : ;',
+    forbidden: /[^A-Za-z0-9_:;.]/u,
+    allowed: 'letters, digits and _ : ; .',
   });
   if (problem !== undefined) return problem;
-  if (/^dtmi:[^;]+;[1-9]\d*$/.test(text)) return undefined;
+  if (/^dtmi:[^;.]+(;[1-9]\d*(\.\d+)?)?$/.test(text)) return undefined;
   return 'The model id must look like dtmi:com:example:Thermostat;1: dtmi, colon, path, semicolon, version.';
 }
 

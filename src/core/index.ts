@@ -1,4 +1,5 @@
-/** The core's door, for ports to other hosts: the pure machines, codecs and contracts. Re-exports only. */
+/** The core's door, for ports to other hosts: the pure machines, codecs, errors and contracts. Re-exports only. */
+export * from '../errors.js';
 export type { AttestationKind, Hsm, SymmetricKeyHsm, TlsClientCredential, TpmHsm, X509Hsm } from './attestation.js';
 export * from './bytes.js';
 export type { CancelSignal } from './cancel-signal.js';

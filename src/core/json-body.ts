@@ -68,7 +68,7 @@ const EXCERPT_CHARACTERS = 120;
  * not shown at all. Whatever a peer says goes through here on its way into an error.
  */
 export function excerptOf(text: string, maxCharacters: number = EXCERPT_CHARACTERS): string {
-  if (/SharedAccess|authenticationKey|PRIVATE KEY|passphrase/i.test(text)) return '[left out: it may hold a secret]';
+  if (SPEAKS_OF_SECRETS.test(text)) return '[left out: it may hold a secret]';
   const shown = text
     .replace(RUN, (run) => (looksRandom(run) ? '[…]' : run))
     .replace(/[\p{C}\p{Z}]+/gu, ' ')
@@ -77,11 +77,18 @@ export function excerptOf(text: string, maxCharacters: number = EXCERPT_CHARACTE
   return `${shown.slice(0, maxCharacters).replace(/[\uD800-\uDBFF]$/, '')}…`;
 }
 
+/** Whether `excerptOf` would leave something out. */
+export function mayHoldSecret(text: string): boolean {
+  return SPEAKS_OF_SECRETS.test(text) || (text.match(RUN)?.some(looksRandom) ?? false);
+}
+
 /** A member that is text and is there to be read by people, as `excerptOf` shows it. */
 export function shownMember(object: JsonObject, name: string, maxCharacters?: number): string | undefined {
   const text = textMember(object, name);
   return text === undefined ? undefined : excerptOf(text, maxCharacters);
 }
+
+const SPEAKS_OF_SECRETS = /SharedAccess|authenticationKey|PRIVATE KEY|passphrase/i;
 
 /** Letters of Base64, hex or a token, plain or as URLs, HTML and JSON escape them. */
 const RUN = /(?:[\w+/=\\-]|%[\da-f]{2}|&(?:#|%23)?\w{1,8};){20,}/gi;

@@ -106,8 +106,9 @@ const EXPLANATIONS: Readonly<Record<number, Explanation>> = {
   },
   404: {
     code: 'ERR_DPS_SERVICE_NOT_FOUND',
-    meaning: 'DPS knows no such registration or operation',
-    advice: 'Check the endpoint, the ID scope and the enrollment, then register again.',
+    meaning: 'DPS does not know this ID scope, this registration id, or the operation asked for',
+    advice:
+      'Compare the ID scope with the overview page of the DPS instance, and the registration id with the enrollment; check the endpoint, then register again.',
   },
   409: {
     code: 'ERR_DPS_SERVICE_CONFLICT',

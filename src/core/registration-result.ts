@@ -115,13 +115,20 @@ function isTextArray(value: JsonValue | undefined): value is readonly string[] {
   return Array.isArray(value) && value.every((element) => typeof element === 'string');
 }
 
-/** The key blob is where it belongs, but whatever prints, serializes or copies the result passes it by. */
+/**
+ * The key blob is where it belongs, but whatever prints, serializes or copies the result passes it by. Getters, because
+ * `util.inspect` with `showHidden` shows hidden values; those it does not call.
+ */
 function withHiddenMembers(shown: Omit<RegistrationResult, 'raw' | 'tpm'>, state: JsonObject): RegistrationResult {
   const raw = { ...state };
-  if (Object.hasOwn(raw, 'tpm')) Object.defineProperty(raw, 'tpm', { value: raw.tpm, enumerable: false });
+  const { tpm } = raw;
+  if (Object.hasOwn(raw, 'tpm')) Object.defineProperty(raw, 'tpm', { get: () => tpm, enumerable: false });
   const authenticationKey = textMember(objectMember(state, 'tpm') ?? {}, 'authenticationKey');
   const result = Object.defineProperty(shown, 'raw', { value: raw, enumerable: false });
   return authenticationKey === undefined
     ? (result as RegistrationResult)
-    : (Object.defineProperty(result, 'tpm', { value: { authenticationKey }, enumerable: false }) as RegistrationResult);
+    : (Object.defineProperty(result, 'tpm', {
+        get: () => ({ authenticationKey }),
+        enumerable: false,
+      }) as RegistrationResult);
 }

@@ -9,6 +9,7 @@ import {
 } from '../errors.js';
 import type { AttestationKind } from './attestation.js';
 import { isPlausibleWallMs, type Now } from './clock.js';
+import { excerptOf } from './json-body.js';
 import { encodeRegisterBody, interpretReply, type RegistrationResult } from './messages.js';
 import type { ProgressEvent } from './progress.js';
 import { backoffMs, newRequestBudget, pollDelayMs, type RequestBudget, takeRequest, throttleDelayMs } from './retry.js';
@@ -430,7 +431,7 @@ function assigned(registration: Registration, result: RegistrationResult): Regis
       registration,
       new ConfigurationError({
         code: 'ERR_DPS_CONFIG_UNSUPPORTED',
-        message: `The assigned hub asks for connection profile ${JSON.stringify(profile)}; this version speaks to classic hubs (MQTT 3.1.1) only. Update the package, or allocate the device to a classic hub.`,
+        message: `The assigned hub asks for connection profile "${excerptOf(profile, 40)}"; this version speaks to classic hubs (MQTT 3.1.1) only. Update the package, or allocate the device to a classic hub.`,
         option: 'connectionProfile',
       }),
     );

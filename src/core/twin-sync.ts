@@ -106,11 +106,15 @@ function buffer(sync: AwaitingTwin, push: DesiredPush | 'unreadable'): TwinSyncS
   return stay({ ...sync, pushes: [...sync.pushes, push] });
 }
 
-/** A lower version than the known one is an identity that was deleted and made anew: the answer is the truth. */
+/**
+ * A lower version than the known one is an identity that was deleted and made anew: the answer is the truth. So it is
+ * with the same version and other content: the new identity has caught up with the old one's number meanwhile.
+ */
 function answered({ known, ticket, pushes }: AwaitingTwin, twin: Twin): TwinSyncStep {
   const effects: TwinSyncEffect[] = [];
-  if (known !== undefined && known.desired.version !== twin.desired.version) {
-    const patch = diffPatch(known.desired.properties, twin.desired.properties);
+  const patch = known === undefined ? {} : diffPatch(known.desired.properties, twin.desired.properties);
+  const hasChanged = known?.desired.version !== twin.desired.version || Object.keys(patch).length > 0;
+  if (known !== undefined && hasChanged) {
     effects.push({
       type: 'DeliverChange',
       change: { version: twin.desired.version, patch, desired: twin.desired },

@@ -11,13 +11,13 @@ export interface Section {
 }
 
 /**
- * Opens an object that may only have the `known` keys.
+ * Opens an object that may only have the `known` keys. `name` is what it is called where its path is empty.
  *
  * @throws {ConfigurationError} `ERR_DPS_CONFIG_OPTION` when it is no object, `ERR_DPS_CONFIG_UNKNOWN_OPTION` with the
  * nearest known key on any other key.
  */
-export function openSection(value: unknown, path: string, known: readonly string[]): Section {
-  const values = readJsonObject(value, path);
+export function openSection(value: unknown, path: string, known: readonly string[], name: string = path): Section {
+  const values = readJsonObject(value, path === '' ? name : path);
   for (const key of Object.keys(values)) {
     if (known.includes(key)) continue;
     throw new ConfigurationError({

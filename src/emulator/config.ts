@@ -4,6 +4,7 @@ import { readFileSync } from 'node:fs';
 import { dirname, resolve } from 'node:path';
 import { hostNameProblem, idScopeProblem } from '../core/identifiers.js';
 import { ConfigurationError } from '../errors.js';
+import { describeJsonPlace } from '../json-place.js';
 import {
   openSection,
   optional,
@@ -154,23 +155,30 @@ const readPort: Read<number> = readInteger(0, 65535);
  * `startEmulator`.
  */
 export function loadEmulatorConfig(file: string): LoadedConfig {
+  const text = readConfigText(file);
   try {
-    const config = JSON.parse(readFileSync(file, 'utf8').replace(/^\uFEFF/, '')) as EmulatorConfig;
-    return { config, baseDirectory: dirname(resolve(file)) };
-  } catch (cause) {
-    const what = cause instanceof SyntaxError ? `is not JSON: ${cause.message}` : 'cannot be read';
-    throw new ConfigurationError({
-      code: 'ERR_DPS_CONFIG_FILE',
-      message: `The emulator configuration ${file} ${what}`,
-      option: file,
-      cause,
-    });
+    return { config: JSON.parse(text) as EmulatorConfig, baseDirectory: dirname(resolve(file)) };
+  } catch (error) {
+    throw fileError(file, `is not JSON${describeJsonPlace(text, error)}.`);
   }
+}
+
+function readConfigText(file: string): string {
+  try {
+    return readFileSync(file, 'utf8').replace(/^\uFEFF/, '');
+  } catch (cause) {
+    throw fileError(file, `cannot be read (${(cause as NodeJS.ErrnoException).code ?? 'unknown reason'}).`, cause);
+  }
+}
+
+function fileError(file: string, problem: string, cause?: unknown): ConfigurationError {
+  const message = `The emulator configuration ${file} ${problem}`;
+  return new ConfigurationError({ code: 'ERR_DPS_CONFIG_FILE', message, option: file, cause });
 }
 
 /** @throws {ConfigurationError} naming the path of what is wrong. */
 export function resolveConfig(config: unknown, baseDirectory: string): ResolvedConfig {
-  const section = openSection(config, '', KEYS);
+  const section = openSection(config, '', KEYS, 'configuration');
   const ports = optional(section, 'ports', (value, path) => openSection(value, path, ['mqtt', 'https']));
   const tls = optional(section, 'tls', (value, path) =>
     openSection(value, path, ['certificateAuthority', 'names', 'maxVersion']),

@@ -16,7 +16,7 @@ import type { CertificateAuthority } from './pki.js';
 import { EmulatedScope, type ScopeControls } from './scope.js';
 import { makeServerIdentity, obtainAuthority } from './server-identity.js';
 import { damaged, loadState, StateWriter, type StoredState } from './state-file.js';
-import { Trace, type TraceControls } from './trace.js';
+import { Trace, type TraceControls, type TraceEntry } from './trace.js';
 import type { World } from './world.js';
 
 export interface EmulatorOptions {
@@ -26,6 +26,8 @@ export interface EmulatorOptions {
   readonly random?: (size: number) => Uint8Array;
   /** Gets a readable line for everything that happens; never a secret. */
   readonly log?: (line: string) => void;
+  /** Gets what happens as entries of the trace; `log` then gets only what is no part of that. */
+  readonly onTrace?: (entry: TraceEntry) => void;
   /** Where files that the configuration names are looked for. Default: the working directory. */
   readonly baseDirectory?: string;
 }
@@ -102,7 +104,7 @@ interface Parts {
 function assemble(config: ResolvedConfig, baseDirectory: string, options: EmulatorOptions): Parts {
   const clock = options.clock ?? systemClock;
   const world: World = { wallMs: () => clock.wallMs(), randomBytes: options.random ?? ((size) => randomBytes(size)) };
-  const trace = new Trace(world.wallMs, (entry) => log(options, formatTraceEntry(entry)));
+  const trace = new Trace(world.wallMs, (entry) => tell(options, entry));
   const faults = new FaultSwitches();
   for (const fault of config.faults) faults.add(fault);
   const stored = config.stateFile === undefined ? undefined : loadState(config.stateFile);
@@ -210,8 +212,8 @@ function makeControls(
   let closing: Promise<void> | undefined;
   return {
     idScope: first.idScope,
-    enroll: (enrollment) => first.enroll(enrollment),
-    enrollGroup: (group) => first.enrollGroup(group),
+    enroll: first.enroll.bind(first),
+    enrollGroup: first.enrollGroup.bind(first),
     updateEnrollment: (registrationId, changes) => first.updateEnrollment(registrationId, changes),
     updateEnrollmentGroup: (groupId, changes) => first.updateEnrollmentGroup(groupId, changes),
     removeEnrollment: (registrationId) => first.removeEnrollment(registrationId),
@@ -252,10 +254,19 @@ function unknownName(what: string, name: string | undefined, known: readonly str
   });
 }
 
-/** A listener of the log that fails must not take a connection with it. */
+function tell(options: EmulatorOptions, entry: TraceEntry): void {
+  if (options.onTrace === undefined) log(options, formatTraceEntry(entry));
+  else guard(() => options.onTrace?.(entry));
+}
+
 function log(options: EmulatorOptions, line: string): void {
+  guard(() => options.log?.(line));
+}
+
+/** A listener that fails must not take a connection with it. */
+function guard(listener: () => void): void {
   try {
-    options.log?.(line);
+    listener();
   } catch {
     // Its own affair.
   }

@@ -68,7 +68,7 @@ export function readIndividualEnrollment(
   path: string,
   around: EnrollmentSurroundings,
 ): EnrollmentEntry {
-  const section = openSection(value, path, INDIVIDUAL_KEYS);
+  const section = openSection(value, path, INDIVIDUAL_KEYS, 'enrollment');
   return {
     ...readCommon(section, 'individual', around),
     kind: 'individual',
@@ -80,7 +80,7 @@ export function readIndividualEnrollment(
 
 /** @throws {ConfigurationError} naming the path of what is wrong. */
 export function readEnrollmentGroup(value: unknown, path: string, around: EnrollmentSurroundings): EnrollmentEntry {
-  const section = openSection(value, path, GROUP_KEYS);
+  const section = openSection(value, path, GROUP_KEYS, 'enrollment group');
   return {
     ...readCommon(section, 'group', around),
     kind: 'group',

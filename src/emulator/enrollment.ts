@@ -40,6 +40,16 @@ export interface AttestationMechanism {
   };
 }
 
+/** Mixed into an enrollment that is given with symmetric keys, whichever of them. */
+export interface SymmetricKeysGiven {
+  readonly attestation: { readonly symmetricKey: NonNullable<AttestationMechanism['symmetricKey']> };
+}
+
+/** Mixed into such an enrollment as it comes back: with both keys, generated ones included. */
+export interface SymmetricKeysMade {
+  readonly attestation: { readonly symmetricKey: { readonly primaryKey: string; readonly secondaryKey: string } };
+}
+
 interface EnrollmentCommon {
   readonly attestation: AttestationMechanism;
   readonly capabilities?: { readonly iotEdge?: boolean };

@@ -1,5 +1,6 @@
 /** A hub's door over MQTT: who is let in. */
 import type { IConnectPacket } from 'mqtt-packet';
+import { hostNameProblem } from '../core/identifiers.js';
 import type { EmulatorContext } from './context.js';
 import type { Hub } from './hub.js';
 import { verifyHubCredential } from './hub-auth.js';
@@ -15,7 +16,10 @@ export function openHubSession(
   name: Extract<UserName, { kind: 'hub' }>,
 ): void {
   const hub = context.hubs.find((candidate) => candidate.answersTo(name.host));
-  connection.identify({ service: 'hub', hub: hub?.name ?? name.host, device: name.deviceId });
+  // Somebody may have taken a key or a connection string for the user name.
+  const isHost = hub !== undefined || (/[.:]/.test(name.host) && hostNameProblem(name.host) === undefined);
+  const hubName = hub?.name ?? (isHost ? name.host : '(not a host name)');
+  connection.identify({ service: 'hub', hub: hubName, device: isHost ? name.deviceId : '(unknown)' });
   connection.note({ event: 'connect', detail: `api-version ${name.apiVersion} ${name.userAgent ?? ''}`.trimEnd() });
   connection.step('connack', (fault) => {
     const forced = fault?.find('connack');
@@ -24,7 +28,7 @@ export function openHubSession(
       return;
     }
     if (hub === undefined) {
-      connection.refuse(5, `there is no hub "${name.host}" here`);
+      connection.refuse(5, `there is no hub "${hubName}" here`);
       return;
     }
     const verdict = admit(connection, context, packet, name, hub);

@@ -13,6 +13,8 @@ export type {
   IndividualEnrollment,
   InitialTwin,
   ReprovisionPolicy,
+  SymmetricKeysGiven,
+  SymmetricKeysMade,
 } from './enrollment.js';
 export type { Fault, FaultAction, FaultPoint, FaultResponse, FaultSubject } from './fault.js';
 export type { FaultControls } from './faults.js';

@@ -1,7 +1,14 @@
 /** One ID scope put together: its service, its enrollments, its hubs, and the controls over them. */
 import type { Clock } from '../core/clock.js';
 import type { ResolvedConfig, ResolvedScope, Unread } from './config.js';
-import { describeGroup, describeIndividual, type EnrollmentGroup, type IndividualEnrollment } from './enrollment.js';
+import {
+  describeGroup,
+  describeIndividual,
+  type EnrollmentGroup,
+  type IndividualEnrollment,
+  type SymmetricKeysGiven,
+  type SymmetricKeysMade,
+} from './enrollment.js';
 import { EnrollmentStore } from './enrollment-store.js';
 import { Hub } from './hub.js';
 import type { StoredDevice } from './hub-controls.js';
@@ -14,8 +21,10 @@ import type { World } from './world.js';
 export interface ScopeControls {
   readonly idScope: string;
   /** Creates or replaces. @returns it with its keys, generated ones included. @throws {ConfigurationError} */
+  enroll(enrollment: IndividualEnrollment & SymmetricKeysGiven): IndividualEnrollment & SymmetricKeysMade;
   enroll(enrollment: IndividualEnrollment): IndividualEnrollment;
   /** Creates or replaces. @returns it with its keys, generated ones included. @throws {ConfigurationError} */
+  enrollGroup(group: EnrollmentGroup & SymmetricKeysGiven): EnrollmentGroup & SymmetricKeysMade;
   enrollGroup(group: EnrollmentGroup): EnrollmentGroup;
   /** Replaces the named members. @throws {ConfigurationError} also when there is no such enrollment. */
   updateEnrollment(registrationId: string, changes: Partial<IndividualEnrollment>): IndividualEnrollment;
@@ -93,10 +102,14 @@ export class EmulatedScope implements ScopeControls {
     for (const { value, path } of config.enrollmentGroups) this.#enrollments.putGroup(value, path);
   }
 
+  enroll(enrollment: IndividualEnrollment & SymmetricKeysGiven): IndividualEnrollment & SymmetricKeysMade;
+  enroll(enrollment: IndividualEnrollment): IndividualEnrollment;
   enroll(enrollment: IndividualEnrollment): IndividualEnrollment {
     return this.#enrollments.putIndividual(enrollment, '');
   }
 
+  enrollGroup(group: EnrollmentGroup & SymmetricKeysGiven): EnrollmentGroup & SymmetricKeysMade;
+  enrollGroup(group: EnrollmentGroup): EnrollmentGroup;
   enrollGroup(group: EnrollmentGroup): EnrollmentGroup {
     return this.#enrollments.putGroup(group, '');
   }

@@ -22,6 +22,7 @@ import { Lifeline } from './lifeline.js';
 import { MessageInbox, type MessageListener } from './message-inbox.js';
 import { type MethodHandler, MethodRouter } from './method-router.js';
 import { type MqttHubOptions, type MqttHubSettings, settingsOf } from './mqtt-hub-options.js';
+import { checkFunction, checkMethodName, checkPatch, checkTelemetry } from './session-arguments.js';
 import { telemetryPublish } from './telemetry.js';
 import { TwinClient } from './twin-client.js';
 
@@ -124,26 +125,32 @@ class MqttHubSession implements HubSession {
   }
 
   onDesiredChange(listener: (change: DesiredChange) => void): Unsubscribe {
+    checkFunction(listener, 'listener', 'onDesiredChange()');
     return this.#twin.onChange(listener);
   }
 
   async report(patch: JsonObject, signal?: CancelSignal): Promise<number> {
+    checkPatch(patch);
     this.#requireOpen();
     return this.#twin.report(patch, signal);
   }
 
   async sendTelemetry(message: TelemetryMessage, signal?: CancelSignal): Promise<void> {
+    checkTelemetry(message);
     this.#requireOpen();
     const publish = telemetryPublish(this.deviceId, message);
     await this.#line.run('sending telemetry', signal, (connection, within) => connection.publish(publish, within));
   }
 
   onMessage(listener: MessageListener): Unsubscribe {
+    checkFunction(listener, 'listener', 'onMessage()');
     this.#want(cloudToDeviceFilter(this.deviceId), 1);
     return this.#inbox.add(listener);
   }
 
   onMethod(name: string, handler: MethodHandler): Unsubscribe {
+    checkMethodName(name);
+    checkFunction(handler, 'handler', 'onMethod()');
     const unsubscribe = this.#methods.handle(name, handler);
     this.#want(METHOD_FILTER, 0);
     return unsubscribe;

@@ -2,6 +2,7 @@ import type { TelemetryMessage } from '../core/hub.js';
 import { telemetryTopic } from '../core/wire/hub-mqtt.js';
 import { ConfigurationError } from '../errors.js';
 import type { MqttPublish } from '../net/mqtt-engine.js';
+import { kindOf } from '../value-kind.js';
 
 /** A larger one would cost the connection: the hub closes it without a word. */
 export const MAX_TELEMETRY_BYTES: number = 256 * 1024;
@@ -31,7 +32,7 @@ function encodeJson(body: unknown): Uint8Array {
   } catch (error) {
     throw wrongBody(`JSON cannot carry it (${error instanceof Error ? error.name : 'unknown error'})`);
   }
-  if (text === undefined) throw wrongBody(`JSON cannot carry a ${typeof body}`);
+  if (text === undefined) throw wrongBody(`JSON cannot carry ${kindOf(body)}`);
   return new TextEncoder().encode(text);
 }
 

@@ -8,6 +8,8 @@ export interface FailurePoint {
   readonly peer: string;
   /** Decides whether an expired certificate is believed, or the device's clock doubted. */
   readonly clock: Clock;
+  /** Whether roots were given to trust instead of the built-in ones. Default false. */
+  readonly hasOwnRoots?: boolean;
 }
 
 /** `host:port`, with brackets around an IPv6 address. */
@@ -37,7 +39,7 @@ export function connectionLost(at: FailurePoint, cause?: unknown): TransportErro
   const how = cause === undefined ? 'was closed by the other side' : `broke off (${summaryOf(cause)})`;
   return new TransportError({
     code: 'ERR_DPS_CONNECTION_LOST',
-    message: `The connection to ${at.peer} ${how} ${MOMENTS[at.phase]}.`,
+    message: [`The connection to ${at.peer} ${how} ${MOMENTS[at.phase]}.`, LOSS_HINTS[at.phase] ?? []].flat().join(' '),
     phase: at.phase,
     peer: at.peer,
     retryable: true,
@@ -86,6 +88,12 @@ const MOMENTS: Readonly<Record<TransportPhase, string>> = {
   'mqtt-connect': 'before it answered MQTT CONNECT',
   request: 'before the reply was complete',
   established: 'while it was in use',
+};
+
+/** A server of the other protocol hears nothing that it understands, and hangs up. */
+const LOSS_HINTS: Readonly<Partial<Record<TransportPhase, string>>> = {
+  'mqtt-connect': 'Is this the MQTT port (8883) and not HTTPS (443)? Or does a firewall or proxy cut it?',
+  request: 'Is this the HTTPS port (443) and not MQTT (8883)? Or does a firewall or proxy cut it?',
 };
 
 const TIMEOUT_HINTS: Readonly<Record<TransportPhase, string>> = {
@@ -140,16 +148,18 @@ function verdictOn(error: unknown, code: string, at: FailurePoint): string {
       return `it is outside its validity (${code}) by the device's clock, which says ${timeBy(at.clock)}. Check the clock, then the server's certificate.`;
     case 'ERR_TLS_CERT_ALTNAME_INVALID':
     case 'HOSTNAME_MISMATCH':
-      return `it was issued for another name (${summaryOf(error)}). Check the endpoint, or set \`servername\` to the name the server goes by.`;
+      return `it was issued for another name (${summaryOf(error)}). Check the endpoint: it must be a name that the certificate is for.`;
     default:
-      return `its chain does not end at a trusted root (${code}). If the server, or a proxy in between, uses a private CA, give that CA's certificate as \`ca\`.`;
+      return at.hasOwnRoots === true
+        ? `its chain does not end at a trusted root (${code}). Option ca does not hold that CA, and is used instead of Node's own roots. Add the CA of the server, or of the proxy in between.`
+        : `its chain does not end at a trusted root (${code}). If the server, or a proxy in between, uses a private CA, get that CA's certificate and give it with option ca.`;
   }
 }
 
 function unresolved(cause: unknown, code: string, at: FailurePoint): TransportError {
   return new TransportError({
     code: 'ERR_DPS_DNS',
-    message: `The name of ${at.peer} could not be looked up (${code || summaryOf(cause)}). Check its spelling, and the network and name servers of the device.`,
+    message: `The name ${hostOf(at.peer)} could not be looked up (${code || summaryOf(cause)}). Check its spelling, and the network and name servers of the device.`,
     phase: 'resolve',
     peer: at.peer,
     retryable: true,
@@ -187,6 +197,11 @@ function attemptsOf(error: unknown): string {
   if (!(error instanceof AggregateError)) return summaryOf(error);
   const attempts = error.errors.map(summaryOf);
   return attempts.length === 0 ? summaryOf(error.cause) : attempts.join('; ');
+}
+
+/** The opposite of `peerName`, as far as words go. */
+function hostOf(peer: string): string {
+  return peer.replace(/:\d+$/, '');
 }
 
 function codeOf(error: unknown): string {

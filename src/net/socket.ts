@@ -12,7 +12,7 @@ import type { CancelSignal } from '../core/cancel-signal.js';
 import type { Clock } from '../core/clock.js';
 import { ConfigurationError, HsmError, type TransportPhase } from '../errors.js';
 import { abortable } from './abortable.js';
-import { connectTimedOut, peerName, transportErrorFrom } from './connection-errors.js';
+import { connectTimedOut, type FailurePoint, peerName, transportErrorFrom } from './connection-errors.js';
 
 export interface TlsSocketOptions {
   /** Host name or IP address. */
@@ -155,9 +155,9 @@ class TlsAttempt {
     if (!this.#isOver) this.#reject(transportErrorFrom(error, this.#here()));
   }
 
-  #here(): { phase: TransportPhase; peer: string; clock: Clock } {
-    const { host, port, clock } = this.#options;
-    return { phase: this.#phase, peer: peerName(host, port), clock };
+  #here(): FailurePoint {
+    const { host, port, clock, ca } = this.#options;
+    return { phase: this.#phase, peer: peerName(host, port), clock, hasOwnRoots: ca !== undefined };
   }
 }
 
@@ -185,7 +185,7 @@ function checkedRoots(ca: string | readonly string[]): string[] {
   throw new ConfigurationError({
     code: 'ERR_DPS_CONFIG_OPTION',
     option: 'ca',
-    message: 'The option `ca` holds no readable certificate. Give one or more root certificates as PEM.',
+    message: 'Option ca holds no readable certificate. Give one or more root certificates as PEM.',
   });
 }
 

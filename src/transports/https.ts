@@ -97,8 +97,9 @@ class HttpsDpsConnection implements DpsConnection {
         method,
         path,
         setHost: false,
-        headers: this.#headersFor(body),
       });
+      // Not as an option: NODE_DEBUG=http prints those, and the token among them.
+      for (const [name, value] of Object.entries(this.#headersFor(body))) outgoing.setHeader(name, value ?? '');
       outgoing.on('error', fail);
       outgoing.once('response', (incoming) => {
         incoming.on('error', fail);

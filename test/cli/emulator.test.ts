@@ -4,9 +4,10 @@ import { describe, expect, it } from 'vitest';
 import { EMULATOR_SPEC } from '../../src/cli/emulator-spec.js';
 import { main } from '../../src/cli/main.js';
 import { type FakeIo, fakeIo } from './fake-io.js';
-import { temporaryFolder } from './temporary-folder.js';
+import { fileWith, temporaryFolder } from './temporary-folder.js';
 
 interface Ready {
+  readonly ready: boolean;
   readonly idScope: string;
   readonly endpoints: {
     readonly dps: { readonly mqtt: string; readonly https: string };
@@ -27,7 +28,7 @@ async function withEmulator(
     announced = resolve;
   });
   const io = fakeIo({ onStdout: (text) => announced(text) });
-  const ended = main(['emulator', ...args], io);
+  const ended = main(['emulator', ...args], io, undefined, 'node dist/main.js');
   const first = await Promise.race([line, ended]);
   if (typeof first === 'string') {
     try {
@@ -92,10 +93,43 @@ describe('dps-device emulator', () => {
 
   it('logs nothing when quiet, and objects for machines', async () => {
     expect((await withEmulator(['--quiet'])).io.err()).toBe('');
-    const { io } = await withEmulator(['--json-log']);
-    for (const line of io.err().trim().split('\n')) {
-      expect(JSON.parse(line)).toEqual({ type: 'log', line: expect.any(String) });
-    }
+    const folder = temporaryFolder();
+    const { io } = await withEmulator(['--json-log', '--demo', folder], async () => {
+      expect((await provision('--config', join(folder, 'x509.json'))).status).toBe(0);
+    });
+    const entries = io
+      .err()
+      .trim()
+      .split('\n')
+      .map((line) => JSON.parse(line));
+    const log = entries.filter(({ type }) => type === 'log');
+    expect(log).toContainEqual({ type: 'log', line: 'stopping: SIGTERM' });
+    for (const entry of log) expect(entry).toEqual({ type: 'log', line: expect.any(String) });
+    const trace = entries.filter(({ type }) => type === 'trace');
+    expect(log.length + trace.length).toBe(entries.length);
+    expect(trace.map(({ sequence }) => sequence)).toEqual(trace.map((_, index) => index + 1));
+    expect(trace).toContainEqual({
+      type: 'trace',
+      sequence: expect.any(Number),
+      wallMs: expect.any(Number),
+      service: 'dps',
+      protocol: 'mqtt',
+      event: 'register',
+      connection: 1,
+      idScope: '0ne00000000',
+      device: 'demo-x509',
+      topic: expect.stringContaining('$dps/registrations/PUT/'),
+    });
+  });
+
+  it('has an example in its help that it takes, and tells the exit statuses that it has', async () => {
+    const help = fakeIo();
+    expect(await main(['emulator', '--help'], help)).toBe(0);
+    const example = /Example of a configuration:\n((?: {2}.*\n)+)/.exec(help.out())?.[1] ?? '';
+    const path = fileWith(example);
+    expect((await withEmulator(['--config', path], ({ ready }) => expect(ready).toBe(true))).status).toBe(0);
+    const statuses = [...help.out().matchAll(/^ {2} *(\d+) {2}\S/gm)].map(([, status]) => Number(status));
+    expect(statuses).toEqual([0, 64, 70, 74, 78, 130, 143]);
   });
 
   it.each([
@@ -143,6 +177,14 @@ describe('dps-device emulator', () => {
 });
 
 describe('emulator --demo', () => {
+  it('says how to start a device, in the form that it was started in', async () => {
+    const folder = join(temporaryFolder(), 'my demo');
+    const { io } = await withEmulator(['--demo', folder]);
+    expect(io.err()).toContain(
+      `\na device to try: node dist/main.js provision --config '${join(folder, 'x509.json')}'\n`,
+    );
+  });
+
   it('makes devices that provision as they are, over MQTT and HTTPS', async () => {
     const folder = join(temporaryFolder(), 'new', 'demo');
     await withEmulator(['--demo', folder], async ({ demo, endpoints }, emulator) => {
@@ -247,7 +289,8 @@ describe('provision against the emulator', () => {
       expect(wrong.io.err()).toMatch(/error ERR_DPS_SERVICE_UNAUTHORIZED: [\s\S]*\n {2}tracking id: +\S+\n/);
       const untrusted = await provision('--config', keyConfig, '--ca-file', join(folder, 'x509.pem'));
       expect(untrusted.status).toBe(78);
-      expect(untrusted.io.err()).toContain('--ca-file FILE gives authorities to trust');
+      expect(untrusted.io.err()).toContain(`--ca-file ${join(folder, 'x509.pem')} does not hold that CA`);
+      expect(untrusted.io.err()).not.toContain('  flag: ');
       const mismatch = await provision('--config', join(folder, 'x509.json'), '--registration-id', 'other');
       expect(mismatch.status).toBe(71);
       for (const { io } of [wrong, untrusted, mismatch]) expect(io.out()).toBe('');

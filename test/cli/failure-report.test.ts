@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { UsageError } from '../../src/cli/cli-errors.js';
 import { describeFailure } from '../../src/cli/failure-report.js';
-import { DeadlineError, ServiceError, TransportError } from '../../src/errors.js';
+import { ConfigurationError, DeadlineError, ServiceError, TransportError } from '../../src/errors.js';
 import { PACKAGE_VERSION } from '../../src/version.js';
 
 const UNAUTHORIZED = new ServiceError({
@@ -16,7 +16,10 @@ const UNAUTHORIZED = new ServiceError({
 describe('describeFailure', () => {
   it('says code, message, where, tracking id and status', () => {
     expect(
-      describeFailure(UNAUTHORIZED, 77, { identity: 'symmetric key from DPS_SYMMETRIC_KEY' }).text.split('\n'),
+      describeFailure(UNAUTHORIZED, 77, {
+        lines: { identity: 'symmetric key from DPS_SYMMETRIC_KEY' },
+        optionNames: new Map(),
+      }).text.split('\n'),
     ).toEqual([
       'error ERR_DPS_SERVICE_UNAUTHORIZED: The service refused the credentials. Compare the key with the enrollment.',
       '  service:        dps',
@@ -68,10 +71,47 @@ describe('describeFailure', () => {
       { name: 'AggregateError', code: undefined, message: 'all addresses failed' },
     ]);
     expect(text).toContain('  caused by:      ERR_DPS_CONNECT: No connection.\n');
-    expect(text).toContain('  caused by:      ECONNREFUSED: connect ECONNREFUSED ::1:8883\n');
+    expect(text).toContain('  caused by:      connect ECONNREFUSED ::1:8883\n');
+    expect(text).toContain('  caused by:      AggregateError: all addresses failed\n');
     expect(text).toContain('  flag:           --timeout SECONDS allows more time\n');
     expect(text).toContain('  try again:      later, it may help\n');
     expect(text).not.toContain('failure-report.test');
+  });
+
+  it.each([
+    ['ENOENT', "ENOENT: no such file or directory, open 'x'", "ENOENT: no such file or directory, open 'x'"],
+    ['EISDIR', 'EISDIR: illegal operation on a directory, read', 'EISDIR: illegal operation on a directory, read'],
+    ['EACCES', "EACCES: permission denied, open 'x'", "EACCES: permission denied, open 'x'"],
+    ['ENOSPC', 'ENOSPC: no space left on device, write', 'ENOSPC: no space left on device, write'],
+    ['ECONNREFUSED', 'connect ECONNREFUSED ::1:8883', 'connect ECONNREFUSED ::1:8883'],
+    ['ERR_SSL', 'certificate unknown', 'ERR_SSL: certificate unknown'],
+  ])('says the code of a cause once (%s)', (code, message, expected) => {
+    const cause = Object.assign(new Error(message), { code });
+    const error = new ConfigurationError({ code: 'ERR_DPS_CONFIG_FILE', message: 'm', cause });
+    expect(describeFailure(error, 78).text).toContain(`\n  caused by:      ${expected}\n`);
+    expect(describeFailure(error, 78).event.causes).toEqual([{ name: 'Error', code, message }]);
+  });
+
+  it('speaks of options as their user knows them, in causes as well', () => {
+    const name = { label: '--ca-file', place: '--ca-file ca.pem', usage: '--ca-file FILE' };
+    const context = { lines: {}, optionNames: new Map([['ca', name]]) };
+    const error = new ConfigurationError({
+      code: 'ERR_DPS_CONFIG_OPTION',
+      message: 'Option ca is wrong.',
+      option: 'ca',
+    });
+    const { text, event } = describeFailure(error, 78, context);
+    expect(text).toContain('error ERR_DPS_CONFIG_OPTION: --ca-file ca.pem is wrong.\n  option:         --ca-file\n');
+    expect(event).toMatchObject({ message: '--ca-file ca.pem is wrong.', option: '--ca-file' });
+    const outer = describeFailure(new DeadlineError({ state: 'connecting', deadlineMs: 5, cause: error }), 75, context);
+    expect(outer.text).toContain('caused by:      ERR_DPS_CONFIG_OPTION: --ca-file ca.pem is wrong.\n');
+    // What is not of this package is repeated as it is.
+    const foreign = describeFailure(
+      new DeadlineError({ state: 's', deadlineMs: 5, cause: new Error('option ca') }),
+      75,
+      context,
+    );
+    expect(foreign.text).toContain('Error: option ca\n');
   });
 
   it('lets no text of the service steer the terminal or fake a line', () => {

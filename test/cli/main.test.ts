@@ -45,6 +45,14 @@ describe('help and version', () => {
   });
 });
 
+describe('what to try', () => {
+  it('is said in the form that the program was started in', async () => {
+    const io = fakeIo();
+    await main(['provision', '--nonsense'], io, undefined, 'node dist/main.js');
+    expect(io.err()).toContain('\nTry: node dist/main.js provision --help\n');
+  });
+});
+
 describe('what is not a command', () => {
   it.each([
     [[], 'Say what to do: dps-device <command>, which is one of provision, emulator.'],

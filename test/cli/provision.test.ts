@@ -140,6 +140,17 @@ describe('options', () => {
     });
   });
 
+  it.each(['foo', 'dtmi:com:example:Thermostat', 'com:example:Thermostat;1'])('%s is no model id', async (model) => {
+    const { status, io, options } = await run([...KEY_FLAGS, '--model-id', model]);
+    expect([status, options]).toEqual([64, undefined]);
+    expect(io.err()).toContain('--model-id: The model id must look like dtmi:com:example:Thermostat;1');
+    const env = await run(KEY_FLAGS, { env: { DPS_MODEL_ID: model } });
+    expect([env.status, env.io.err()]).toEqual([
+      78,
+      expect.stringContaining('DPS_MODEL_ID: The model id must look like'),
+    ]);
+  });
+
   it.each([
     ['--ca-file', 'no certificate', 'holds no PEM certificate'],
     ['--payload-file', '{"open":', 'is not JSON'],
@@ -235,6 +246,9 @@ describe('secrets', () => {
   it('come from standard input, without the line end', async () => {
     const { options } = await run([...flags, '--symmetric-key-file', '-'], { stdin: `${DEVICE_KEY}\n` });
     expect(options?.hsm).toMatchObject({ key: DEVICE_KEY });
+    const failing = fakeProvision(() => Promise.reject(new TypeError('x')));
+    const { io } = await run([...flags, '--symmetric-key-file', '-'], { stdin: DEVICE_KEY }, failing);
+    expect(io.err()).toContain('  identity:       symmetric key from --symmetric-key-file (standard input)\n');
   });
 
   it('come from systemd credentials, which may look readable for the group', async () => {
@@ -353,7 +367,7 @@ describe('failure', () => {
     expect(io.out()).toBe('');
     expect(io.err()).toContain('\nerror ERR_DPS_SERVICE_UNAUTHORIZED: The service refused the credentials.\n');
     expect(io.err()).toContain('  tracking id:    b3990321\n');
-    expect(io.err()).toContain('  identity:       symmetric key from --symmetric-key-file\n');
+    expect(io.err()).toContain('  identity:       symmetric key from --symmetric-key-file dev.key\n');
     expect(io.err()).not.toContain('\ny\n');
   });
 

@@ -6,6 +6,7 @@ import {
   deviceIdProblem,
   hostNameProblem,
   idScopeProblem,
+  modelIdProblem,
   registrationIdProblem,
   resolveDpsEndpoint,
   splitHostPort,
@@ -46,6 +47,30 @@ describe('idScopeProblem', () => {
       expect(idScopeProblem(text)).toMatch(/overview page/);
     },
   );
+});
+
+describe('modelIdProblem', () => {
+  it.each([
+    'dtmi:com:example:Thermostat',
+    'dtmi:com:example:Thermostat;1.2',
+    'dtmi:com:example:Thermostat;1',
+    'dtmi:a;10',
+    'dtmi:a_b:C9;999999999',
+  ])('takes %j', (text) => {
+    expect(modelIdProblem(text)).toBeUndefined();
+  });
+
+  it.each([
+    ['', /empty/],
+    ['foo', /must look like dtmi:com:example:Thermostat;1/],
+    ['dtmi:com:example:Thermostat;0', /must look like/],
+    ['DTMI:com:example;1', /must look like/],
+    ['com:example:Thermostat;1', /must look like/],
+    ['dtmi:a b;1', /a space at position 7/],
+    [`dtmi:${'x'.repeat(122)};1`, /129 characters; 128/],
+  ])('refuses %j', (text, problem) => {
+    expect(modelIdProblem(text)).toMatch(problem);
+  });
 });
 
 describe('deviceIdProblem', () => {

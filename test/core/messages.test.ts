@@ -295,6 +295,14 @@ describe('interpretReply: rejected', () => {
     expect(error.message).toMatch(/^DPS ended the registration as disabled\. The enrollment .* have it enabled/);
   });
 
+  it('names what a 404 may mean: the ID scope, the registration id', () => {
+    const error = errorIn(interpret(404, '{"errorCode":404204,"message":"Not Found."}'));
+    expect(error.message).toMatch(
+      /^DPS does not know this ID scope, this registration id, or the operation asked for \(/,
+    );
+    expect(error.message).toContain('Compare the ID scope with the overview page');
+  });
+
   it('quotes the service without its control characters, and not at any length', () => {
     const state = { errorMessage: `\u001b[2Jgone\n${'very long, '.repeat(1000)}` };
     const error = errorIn(interpret(200, JSON.stringify({ status: 'failed', registrationState: state })));

@@ -1,6 +1,7 @@
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { inspect } from 'node:util';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { loadEmulatorConfig, resolveConfig } from '../../src/emulator/config.js';
 import {
@@ -188,7 +189,7 @@ describe('a wrong configuration names its path', () => {
   });
 
   it.each<[string, unknown, string, string]>([
-    ['no object', [], '', 'must be an object'],
+    ['no object', [], 'configuration', 'configuration must be an object.'],
     ['a typing error', { enrolments: [] }, 'enrolments', 'Did you mean "enrollments"?'],
     ['a typing error inside', { hubs: [{ name: 'a', hostname: 'b' }] }, 'hubs[0].hostname', 'Did you mean "hostName"?'],
     ['an unknown key', { zzzzzzzz: 1 }, 'zzzzzzzz', 'Known are'],
@@ -368,5 +369,24 @@ describe('a configuration file', () => {
         expect.objectContaining({ code: 'ERR_DPS_CONFIG_FILE', option: name }),
       );
     }
+  });
+
+  it.each([
+    ['c2VjcmV0IGtleQ==', 'is not JSON.'],
+    ['-----BEGIN PRIVATE KEY-----\nc2VjcmV0IGtleQ==\n', /is not JSON; see line 1, column 2\.$/],
+    ['{"idScope":"0ne1",\n "key":"c2VjcmV0IGtleQ==" x}', /is not JSON; see line 2, column 27\.$/],
+  ])('that is something else is refused without a word of it (%j)', (content, message) => {
+    const file = join(folder, 'key');
+    writeFileSync(file, content);
+    const refused = (): unknown => loadEmulatorConfig(file);
+    expect(refused).toThrow(message);
+    let problem: unknown;
+    try {
+      refused();
+    } catch (error) {
+      problem = error;
+    }
+    const shown = inspect(problem, { depth: 9, showHidden: true });
+    for (const part of ['c2Vj', 'BEGIN', '0ne1']) expect(shown).not.toContain(part);
   });
 });

@@ -10,6 +10,7 @@ import {
   type EmulatorOptions,
   makeAuthority,
   startEmulator,
+  type TraceEntry,
 } from '../../src/emulator/index.js';
 import { ManualClock } from '../fakes/manual-clock.js';
 import { askHttps } from './https-probe.js';
@@ -57,7 +58,7 @@ describe('without a configuration', () => {
     });
     expect(new Set([hub?.mqtt, ...Object.values(emulator.endpoints.dps)]).size).toBe(3);
     const { attestation } = emulator.enroll({ registrationId: 'dev-1', attestation: { symmetricKey: {} } });
-    const key = attestation.symmetricKey?.primaryKey ?? '';
+    const key = attestation.symmetricKey.primaryKey;
     const token = dpsToken(emulator.idScope, 'dev-1', key, 4_000_000_000);
     const options = { headers: { Authorization: token } };
     const reply = await askHttps(
@@ -333,11 +334,26 @@ describe('the log', () => {
     ]);
   });
 
-  it('may fail without harm', async () => {
+  it('leaves to onTrace what that is told', async () => {
+    const lines: string[] = [];
+    const told: TraceEntry[] = [];
+    const options = { log: (line: string) => lines.push(line), onTrace: (entry: TraceEntry) => told.push(entry) };
+    const emulator = await start({ stateFile: join(makeFolder(), 'missing', 'state.json') }, options);
+    const probe = await open(emulator, emulator.endpoints.dps.mqtt);
+    await probe.connect({ clientId: 'a', username: '0ne00000000/registrations/a/api-version=2019-03-31' });
+    await probe.close();
+    await emulator.trace.waitFor({ event: 'close' });
+    expect(told.map(({ event }) => event)).toEqual(expect.arrayContaining(['connect', 'connack', 'close']));
+    expect(told).toEqual(emulator.trace.entries());
+    await emulator.close();
+    expect(lines).toEqual([expect.stringContaining('The state file could not be written')]);
+  });
+
+  it.each(['log', 'onTrace'])('may fail without harm (%s)', async (listener) => {
     const emulator = await start(
       {},
       {
-        log: () => {
+        [listener]: () => {
           throw new Error('disk full');
         },
       },

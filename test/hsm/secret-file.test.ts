@@ -1,9 +1,11 @@
 import { execFileSync } from 'node:child_process';
+import { randomBytes } from 'node:crypto';
 import { getEventListeners } from 'node:events';
 import { constants, openSync, readdirSync, readlinkSync } from 'node:fs';
 import { chmod, type FileHandle, mkdir, mkdtemp, open, rm, symlink, truncate, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { inspect } from 'node:util';
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import { MAX_SECRET_FILE_BYTES, readPublicFile, readSecretFile } from '../../hsm/secret-file.js';
 import { HsmError } from '../../src/errors.js';
@@ -100,6 +102,22 @@ describe('modes', () => {
     await handle.close();
   });
 
+  it('shows a file that it refuses to who may know it for another, and to nobody what comes out of a pipe', async () => {
+    const seen: string[] = [];
+    const mistakeIn = (content: Uint8Array): HsmError | undefined => {
+      seen.push(Buffer.from(content).toString());
+      return seen.at(-1) === 'other'
+        ? new HsmError({ code: 'ERR_DPS_HSM_KEY_INVALID', operation: 'o', message: 'm' })
+        : undefined;
+    };
+    const read = (path: string): Promise<HsmError> => failureOf(readSecretFile(path, { what, mistakeIn }));
+    expect(await read(await makeFile('secret', 0o644))).toMatchObject({ code: 'ERR_DPS_HSM_FILE_MODE' });
+    expect(await read(await makeFile('other', 0o644))).toMatchObject({ code: 'ERR_DPS_HSM_KEY_INVALID' });
+    expect(await read(makePipe('644'))).toMatchObject({ code: 'ERR_DPS_HSM_FILE_MODE' });
+    await readSecretFile(await makeFile('other', 0o600), { what, mistakeIn });
+    expect(seen).toEqual(['secret', 'other']);
+  });
+
   it('does not ask that of a public file', async () => {
     expect(Buffer.from(await readPublicFile(await makeFile('public', 0o644), { what })).toString()).toBe('public');
   });
@@ -138,6 +156,26 @@ describe('files that cannot be read', () => {
     expect(error).toMatchObject({ code: 'ERR_DPS_HSM_FILE_UNREADABLE', operation: 'load device key' });
     expect(error.message).toMatch(/^The device key file /);
     expect(error.message).toMatch(message);
+  });
+
+  it.each([
+    ['a key', () => randomBytes(48).toString('base64url')],
+    ['a passphrase', () => 'correct horse battery staple'],
+    ['a connection string', () => 'HostName=h;DeviceId=d;SharedAccessKey=x'],
+    ['a document', () => '{"key":"x"}'],
+  ])('does not repeat %s that was given as the path', async (_, make) => {
+    const path = make();
+    const error = await failureOf(readSecretFile(path, { what }));
+    expect(error.message).toMatch(/^The device key file given \(not shown: it may be a secret\) does not exist\./);
+    expect(inspect(error, { depth: 9, showHidden: true })).not.toContain(path);
+  });
+
+  it('repeats paths with spaces where no secret is wanted, or where there is a file', async () => {
+    const path = join(folder, 'no such file');
+    expect((await failureOf(readPublicFile(path, { what }))).message).toContain(path);
+    await writeFile(path, 'x');
+    await chmod(path, 0o644);
+    expect((await failureOf(readSecretFile(path, { what }))).message).toContain(path);
   });
 
   it('reads one of exactly the size allowed', async () => {

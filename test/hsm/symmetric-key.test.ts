@@ -147,6 +147,11 @@ describe('key files', () => {
     expect(await failureOf({ registrationId: 'dev-1', key: { file: absent } })).toMatchObject({
       code: 'ERR_DPS_HSM_FILE_UNREADABLE',
     });
+    const certificate = await makeFile('-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n', 0o644);
+    expect(await failureOf({ registrationId: 'dev-1', key: { file: certificate } })).toMatchObject({
+      code: 'ERR_DPS_HSM_KEY_INVALID',
+      message: `The device key file ${certificate} is PEM, which belongs to X.509; give the Base64 key from the enrollment.`,
+    });
     const binary = await makeFile(new Uint8Array([0xff, 0xfe, 0x41]));
     const error = await failureOf({ registrationId: 'dev-1', key: { file: binary } });
     expect(error).toMatchObject({ code: 'ERR_DPS_HSM_KEY_INVALID' });
@@ -172,7 +177,7 @@ describe('malformed keys', () => {
   ])('says what is wrong with %j and shows nothing of it', async (text, message) => {
     const file = await makeFile(text);
     for (const [source, place] of [
-      [text, 'The text of option secondaryKey'],
+      [text, 'The text of option hsm.secondaryKey'],
       [{ file }, `The device key file ${file}`],
     ] as const) {
       const error = await failureOf({ registrationId: 'dev-1', key: bigKey, secondaryKey: source });
@@ -181,6 +186,40 @@ describe('malformed keys', () => {
       expect(error.message.startsWith(place)).toBe(true);
       expectNoSecrets(error, [canary.slice(0, 8), bigKey]);
     }
+  });
+
+  it.each([
+    [`${canary}!`, /not Base64: character 29 cannot be in it\. Copy the whole key from the enrollment\.$/],
+    [`${canary}a`, /lost its padding \(=\)\. Copy the whole key from the enrollment\.$/],
+    [`ab==${canary}`, /before its end\. Copy the whole key from the enrollment\.$/],
+  ])('says what to do about %j, and nothing of files', async (key, message) => {
+    expect((await failureOf({ registrationId: 'dev-1', key })).message).toMatch(message);
+  });
+
+  it.each([
+    '/etc/device/device.key',
+    '/etc/dps/key',
+    './keys/device',
+    '../device',
+    '~/device.key',
+    'device.key',
+    'C:\\keys\\device',
+  ])('says how to name a file where the text of a key looks like one (%j)', async (path) => {
+    for (const option of ['key', 'secondaryKey'] as const) {
+      const error = await failureOf({ registrationId: 'dev-1', key: bigKey, [option]: path });
+      expect(error).toMatchObject({ name: 'HsmError', code: 'ERR_DPS_HSM_KEY_INVALID' });
+      expect(error.message).toMatch(
+        new RegExp(
+          `^The text of option hsm\\.${option} .* To read it from a file give \\{ file: … \\} as option hsm\\.${option}\\.$`,
+        ),
+      );
+      expect(error.message).not.toContain(path);
+    }
+  });
+
+  it('does not take a key in a file for a path', async () => {
+    const error = await failureOf({ registrationId: 'dev-1', key: { file: await makeFile('device.key') } });
+    expect(error.message).not.toContain('{ file');
   });
 
   it('answers any text with a key or a typed error', async () => {
@@ -207,21 +246,29 @@ describe('options', () => {
 
   it.each([
     [undefined, 'ERR_DPS_CONFIG_OPTION', 'hsm'],
-    [{ key: bigKey }, 'ERR_DPS_CONFIG_MISSING_OPTION', 'registrationId'],
-    [{ registrationId: 7, key: bigKey }, 'ERR_DPS_CONFIG_OPTION', 'registrationId'],
-    [{ registrationId: '', key: bigKey }, 'ERR_DPS_CONFIG_OPTION', 'registrationId'],
-    [{ registrationId: 'dev-1' }, 'ERR_DPS_CONFIG_MISSING_OPTION', 'key'],
-    [{ registrationId: 'dev-1', secondaryKey: bigKey }, 'ERR_DPS_CONFIG_MISSING_OPTION', 'key'],
-    [{ registrationId: 'dev-1', secondaryGroupKey: bigKey }, 'ERR_DPS_CONFIG_MISSING_OPTION', 'groupKey'],
-    [{ registrationId: 'dev-1', key: bigKey, groupKey: bigKey }, 'ERR_DPS_CONFIG_OPTION', 'groupKey'],
-    [{ registrationId: 'dev-1', key: bigKey, secondaryGroupKey: bigKey }, 'ERR_DPS_CONFIG_MISSING_OPTION', 'groupKey'],
-    [{ registrationId: 'dev-1', key: 7 }, 'ERR_DPS_CONFIG_OPTION', 'key'],
-    [{ registrationId: 'dev-1', key: null }, 'ERR_DPS_CONFIG_OPTION', 'key'],
-    [{ registrationId: 'dev-1', key: Buffer.from(bigKey, 'base64') }, 'ERR_DPS_CONFIG_OPTION', 'key'],
-    [{ registrationId: 'dev-1', key: { path: 'x' } }, 'ERR_DPS_CONFIG_OPTION', 'key'],
-    [{ registrationId: 'dev-1', key: { file: 7 } }, 'ERR_DPS_CONFIG_OPTION', 'key.file'],
-    [{ registrationId: 'dev-1', key: { file: bigKey } }, 'ERR_DPS_CONFIG_OPTION', 'key.file'],
-    [{ registrationId: 'dev-1', key: bigKey, secondarykey: bigKey }, 'ERR_DPS_CONFIG_UNKNOWN_OPTION', 'secondarykey'],
+    [{ key: bigKey }, 'ERR_DPS_CONFIG_MISSING_OPTION', 'hsm.registrationId'],
+    [{ registrationId: 7, key: bigKey }, 'ERR_DPS_CONFIG_OPTION', 'hsm.registrationId'],
+    [{ registrationId: '', key: bigKey }, 'ERR_DPS_CONFIG_OPTION', 'hsm.registrationId'],
+    [{ registrationId: 'dev-1' }, 'ERR_DPS_CONFIG_MISSING_OPTION', 'hsm.key'],
+    [{ registrationId: 'dev-1', secondaryKey: bigKey }, 'ERR_DPS_CONFIG_MISSING_OPTION', 'hsm.key'],
+    [{ registrationId: 'dev-1', secondaryGroupKey: bigKey }, 'ERR_DPS_CONFIG_MISSING_OPTION', 'hsm.groupKey'],
+    [{ registrationId: 'dev-1', key: bigKey, groupKey: bigKey }, 'ERR_DPS_CONFIG_OPTION', 'hsm.groupKey'],
+    [
+      { registrationId: 'dev-1', key: bigKey, secondaryGroupKey: bigKey },
+      'ERR_DPS_CONFIG_MISSING_OPTION',
+      'hsm.groupKey',
+    ],
+    [{ registrationId: 'dev-1', key: 7 }, 'ERR_DPS_CONFIG_OPTION', 'hsm.key'],
+    [{ registrationId: 'dev-1', key: null }, 'ERR_DPS_CONFIG_OPTION', 'hsm.key'],
+    [{ registrationId: 'dev-1', key: Buffer.from(bigKey, 'base64') }, 'ERR_DPS_CONFIG_OPTION', 'hsm.key'],
+    [{ registrationId: 'dev-1', key: { path: 'x' } }, 'ERR_DPS_CONFIG_OPTION', 'hsm.key'],
+    [{ registrationId: 'dev-1', key: { file: 7 } }, 'ERR_DPS_CONFIG_OPTION', 'hsm.key.file'],
+    [{ registrationId: 'dev-1', key: { file: bigKey } }, 'ERR_DPS_CONFIG_OPTION', 'hsm.key.file'],
+    [
+      { registrationId: 'dev-1', key: bigKey, secondarykey: bigKey },
+      'ERR_DPS_CONFIG_UNKNOWN_OPTION',
+      'hsm.secondarykey',
+    ],
   ])('refuses %o', async (options, code, option) => {
     const error = await failureOf(options);
     expect(error).toMatchObject({ name: 'ConfigurationError', code, option });
@@ -230,9 +277,9 @@ describe('options', () => {
 
   it('names the nearest known option', async () => {
     const error = await failureOf({ registrationId: 'dev-1', primaryKey: bigKey, groupkey: bigKey });
-    expect(error.message).toMatch(/^Option "primaryKey" is unknown/);
+    expect(error.message).toMatch(/^Option "hsm\.primaryKey" is unknown/);
     expect((await failureOf({ registrationId: 'dev-1', groupkey: bigKey })).message).toContain(
-      'Did you mean groupKey?',
+      'Did you mean hsm.groupKey?',
     );
   });
 });

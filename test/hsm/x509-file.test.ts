@@ -342,6 +342,32 @@ describe('keys', () => {
     expect(error.message).toContain('swapped');
   });
 
+  it('says that the key file holds a certificate before it asks for another mode', async () => {
+    const certificate = await makeFile(device.chainPem, 0o644);
+    const error = await failureOf(x509FileHsm({ certificate, key: certificate }));
+    expect(error).toMatchObject({
+      code: 'ERR_DPS_HSM_KEY_INVALID',
+      operation: 'load private key',
+      message: `${certificate} holds a certificate and no private key. Were certificate and key swapped?`,
+    });
+  });
+
+  it('asks for the mode first wherever there may be a key', async () => {
+    const certificate = await makeFile(device.chainPem, 0o644);
+    for (const content of [
+      device.privateKeyPem,
+      device.chainPem + device.privateKeyPem,
+      device.chainPem + device.privateKeyPem.replace('-----BEGIN', '----BEGIN'),
+      encrypt(device.privateKeyPem),
+      'nothing',
+    ]) {
+      const key = await makeFile(content, 0o644);
+      const error = await failureOf(x509FileHsm({ certificate, key }));
+      expect(error).toMatchObject({ code: 'ERR_DPS_HSM_FILE_MODE' });
+      expectNoSecrets(error, keySecrets(device.privateKeyPem));
+    }
+  });
+
   it('refuses a key of another certificate', async () => {
     const error = await failureOf(loadFiles(device.chainPem, other.privateKeyPem));
     expect(error).toMatchObject({ code: 'ERR_DPS_HSM_KEY_MISMATCH' });
@@ -364,7 +390,7 @@ describe('passphrases', () => {
   it('are asked for when they are missing', async () => {
     const error = await failureOf(load());
     expect(error).toMatchObject({ name: 'HsmError', code: 'ERR_DPS_HSM_PASSPHRASE' });
-    expect(error.message).toMatch(/is encrypted: give option passphrase/);
+    expect(error.message).toMatch(/ is encrypted: give \{ file: … \} as option hsm\.passphrase\.$/);
   });
 
   it('are never shown, and always known to be wrong when they are', async () => {
@@ -497,7 +523,7 @@ describe('dates', () => {
     const error = await failureOf(load(toMs + 1));
     expect(error).toMatchObject({ code: 'ERR_DPS_HSM_CERTIFICATE_EXPIRED' });
     expect(error.message).toBe(
-      `Certificate 1 ("dev-1") in option certificatePem expired on 2028-01-01T00:00:00.000Z; the device's clock says 2028-01-01T00:00:00.001Z. Renew it, or set the clock if that is wrong.`,
+      `Certificate 1 ("dev-1") in option hsm.certificatePem expired on 2028-01-01T00:00:00.000Z; the device's clock says 2028-01-01T00:00:00.001Z. Renew it, or set the clock if that is wrong.`,
     );
   });
 
@@ -548,25 +574,39 @@ describe('options', () => {
   const certificate = 'device.pem';
   it.each([
     [null, 'ERR_DPS_CONFIG_OPTION', 'hsm'],
-    [{}, 'ERR_DPS_CONFIG_MISSING_OPTION', 'certificate'],
-    [{ key }, 'ERR_DPS_CONFIG_MISSING_OPTION', 'certificate'],
-    [{ certificate }, 'ERR_DPS_CONFIG_MISSING_OPTION', 'key'],
-    [{ certificate: 7, key }, 'ERR_DPS_CONFIG_OPTION', 'certificate'],
-    [{ certificate, key: '' }, 'ERR_DPS_CONFIG_OPTION', 'key'],
-    [{ certificate, key, chain: ['a'] }, 'ERR_DPS_CONFIG_OPTION', 'chain'],
-    [{ certificatePem: 'x' }, 'ERR_DPS_CONFIG_MISSING_OPTION', 'keyPem'],
-    [{ keyPem: 'x' }, 'ERR_DPS_CONFIG_MISSING_OPTION', 'certificatePem'],
-    [{ certificate, keyPem: 'x' }, 'ERR_DPS_CONFIG_OPTION', 'certificatePem'],
-    [{ certificate, key, passphrase: 7 }, 'ERR_DPS_CONFIG_OPTION', 'passphrase'],
-    [{ certificate, key, passphrase: { file: '' } }, 'ERR_DPS_CONFIG_OPTION', 'passphrase.file'],
-    [{ certificate, key, clock: 7 }, 'ERR_DPS_CONFIG_OPTION', 'clock'],
-    [{ certificate, key, clock: {} }, 'ERR_DPS_CONFIG_OPTION', 'clock'],
-    [{ certificate, key, registrationId: 7 }, 'ERR_DPS_CONFIG_OPTION', 'registrationId'],
-    [{ certificate, key, cert: 'x' }, 'ERR_DPS_CONFIG_UNKNOWN_OPTION', 'cert'],
+    [{}, 'ERR_DPS_CONFIG_MISSING_OPTION', 'hsm.certificate'],
+    [{ key }, 'ERR_DPS_CONFIG_MISSING_OPTION', 'hsm.certificate'],
+    [{ certificate }, 'ERR_DPS_CONFIG_MISSING_OPTION', 'hsm.key'],
+    [{ certificate: 7, key }, 'ERR_DPS_CONFIG_OPTION', 'hsm.certificate'],
+    [{ certificate, key: '' }, 'ERR_DPS_CONFIG_OPTION', 'hsm.key'],
+    [{ certificate, key, chain: ['a'] }, 'ERR_DPS_CONFIG_OPTION', 'hsm.chain'],
+    [{ certificatePem: 'x' }, 'ERR_DPS_CONFIG_MISSING_OPTION', 'hsm.keyPem'],
+    [{ keyPem: 'x' }, 'ERR_DPS_CONFIG_MISSING_OPTION', 'hsm.certificatePem'],
+    [{ certificate, keyPem: 'x' }, 'ERR_DPS_CONFIG_OPTION', 'hsm.certificatePem'],
+    [{ certificate, key, passphrase: 7 }, 'ERR_DPS_CONFIG_OPTION', 'hsm.passphrase'],
+    [{ certificate, key, passphrase: { file: '' } }, 'ERR_DPS_CONFIG_OPTION', 'hsm.passphrase.file'],
+    [{ certificate, key, clock: 7 }, 'ERR_DPS_CONFIG_OPTION', 'hsm.clock'],
+    [{ certificate, key, clock: {} }, 'ERR_DPS_CONFIG_OPTION', 'hsm.clock'],
+    [{ certificate, key, registrationId: 7 }, 'ERR_DPS_CONFIG_OPTION', 'hsm.registrationId'],
+    [{ certificate, key, cert: 'x' }, 'ERR_DPS_CONFIG_UNKNOWN_OPTION', 'hsm.cert'],
   ])('refuses %o', async (options, code, option) => {
     const error = await failureOf(x509FileHsm(options as X509FileHsmOptions));
     expect(error).toMatchObject({ name: 'ConfigurationError', code, option });
   });
+
+  it.each(['certificate', 'key', 'chain'])(
+    'asks for the path itself, where an object with it was given (%s)',
+    async (name) => {
+      const options = { certificate, key, [name]: { file: 'device.pem' } } as unknown as X509FileHsmOptions;
+      expect(await failureOf(x509FileHsm(options))).toMatchObject({
+        code: 'ERR_DPS_CONFIG_OPTION',
+        option: `hsm.${name}`,
+        message: expect.stringMatching(
+          /^Option hsm\.\w+ must be the path itself, e\.g\. '[a-z]+\.(pem|key)', not an object with it\.$/,
+        ),
+      });
+    },
+  );
 
   it('shows nothing of a key that was given as a path', async () => {
     for (const options of [

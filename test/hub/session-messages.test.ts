@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import type { CloudToDeviceMessage, MethodResponse, TelemetryMessage } from '../../src/core/hub.js';
+import type { CloudToDeviceMessage, HubSession, MethodResponse, TelemetryMessage } from '../../src/core/hub.js';
 import type { JsonValue } from '../../src/core/twin.js';
 import { CancelledError, ProtocolError } from '../../src/errors.js';
 import { CountingAbort, failureOf, HubBench } from '../fakes/hub-bench.js';
@@ -7,6 +7,107 @@ import { settle } from '../fakes/hub-broker.js';
 
 const C2D = 'devices/dev-1/messages/devicebound/';
 const text = (bytes: Uint8Array): string => new TextDecoder().decode(bytes);
+
+/** What is handed over by mistake, or by a program without types. */
+const wrongly = (session: HubSession): Record<string, (...args: unknown[]) => unknown> => session as never;
+
+describe('a session given what it cannot use', () => {
+  const SAMPLE = '{ body: { temperature: 21.5 } }';
+
+  it.each<[string, unknown, string, RegExp | string]>([
+    ['nothing', undefined, 'message', `sendTelemetry() takes a message such as ${SAMPLE}, not undefined.`],
+    ['null', null, 'message', /not null\.$/],
+    ['a text', 'x', 'message', /not a text\.$/],
+    ['bytes', new Uint8Array(1), 'message', /not bytes\.$/],
+    ['a list', [{ body: 1 }], 'message', /not a list\.$/],
+    ['no body', {}, 'body', `The telemetry message has no body. Give one, such as ${SAMPLE}.`],
+    ['a function as body', { body: () => 1 }, 'body', /its body: JSON cannot carry a function\.$/],
+    [
+      'a number as id',
+      { body: 1, messageId: 7 },
+      'messageId',
+      'The messageId of a telemetry message must be a text, not a number.',
+    ],
+    ['a text as properties', { body: 1, properties: 'x' }, 'properties', /must be an object, not a text\.$/],
+    [
+      'a number among the properties',
+      { body: 1, properties: { unit: 'C', room: 7 } },
+      'properties',
+      'The telemetry property "room" must be a text, not a number.',
+    ],
+  ])('as telemetry (%s) names the argument, and sends nothing', async (_name, message, option, expected) => {
+    const bench = new HubBench();
+    const session = await bench.open();
+    bench.takeLog();
+    const error = await failureOf(Promise.resolve(wrongly(session).sendTelemetry?.(message)));
+    expect(error).toMatchObject({ name: 'ConfigurationError', code: 'ERR_DPS_CONFIG_OPTION', option });
+    if (typeof expected === 'string') expect(error.message).toBe(expected);
+    else expect(error.message).toMatch(expected);
+    expect(bench.takeLog()).toEqual([]);
+    await session.close();
+  });
+
+  it.each([
+    ['bdy', 'A telemetry message has no member "bdy". Did you mean body?'],
+    ['contenttype', 'A telemetry message has no member "contenttype". Did you mean contentType?'],
+    [
+      'severity',
+      'A telemetry message has no member "severity". Known are body, messageId, correlationId, contentType, contentEncoding, creationTimeUtc, component, properties.',
+    ],
+  ])('names the nearest member of a message (%s)', async (option, message) => {
+    const session = await new HubBench().open();
+    expect(await failureOf(session.sendTelemetry({ body: 1, [option]: 1 }))).toMatchObject({
+      code: 'ERR_DPS_CONFIG_UNKNOWN_OPTION',
+      option,
+      message,
+    });
+    await session.close();
+  });
+
+  it.each<[string, unknown[], string, string]>([
+    ['onDesiredChange', [], 'listener', 'onDesiredChange() needs a function as listener, not undefined.'],
+    ['onMessage', [{}], 'listener', 'onMessage() needs a function as listener, not an object.'],
+    ['onMethod', ['reboot'], 'handler', 'onMethod() needs a function as handler, not undefined.'],
+    [
+      'onMethod',
+      [() => ({ status: 200 })],
+      'name',
+      'onMethod() needs the name of a direct method as a text, not a function.',
+    ],
+    [
+      'onMethod',
+      ['', () => ({ status: 200 })],
+      'name',
+      'onMethod() needs the name of a direct method as a text, not an empty one.',
+    ],
+  ])('%s() with %j refuses it and listens to nothing', async (method, args, option, message) => {
+    const bench = new HubBench();
+    const session = await bench.open();
+    bench.takeLog();
+    const refusal = expect.objectContaining({ code: 'ERR_DPS_CONFIG_OPTION', option, message });
+    expect(() => wrongly(session)[method]?.(...args)).toThrow(refusal);
+    await settle();
+    expect(bench.takeLog()).toEqual([]);
+    await session.close();
+  });
+
+  it.each([
+    [undefined, 'undefined'],
+    ['x', 'a text'],
+    [[1], 'a list'],
+  ])('reports nothing for %j', async (patch, kind) => {
+    const bench = new HubBench();
+    const session = await bench.open();
+    bench.takeLog();
+    expect(await failureOf(Promise.resolve(wrongly(session).report?.(patch)))).toMatchObject({
+      code: 'ERR_DPS_CONFIG_OPTION',
+      option: 'patch',
+      message: `report() takes an object of properties such as { firmware: '1.2.0' }, not ${kind}.`,
+    });
+    expect(bench.takeLog()).toEqual([]);
+    await session.close();
+  });
+});
 
 describe('telemetry', () => {
   it('goes as JSON with the marks for body routing', async () => {

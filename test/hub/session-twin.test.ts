@@ -258,7 +258,7 @@ describe('report', () => {
   it.each<[string, unknown, string]>([
     ['a $ key', { a: { $version: 1 } }, 'reported.a.$version'],
     ['a value JSON does not know', { a: { b: undefined } }, 'reported.a.b'],
-    ['no object', 'text', 'reported'],
+    ['no plain object', new Date(0), 'reported'],
   ])('refuses %s before it is sent', async (_name, patch, path) => {
     const bench = new HubBench();
     const session = await bench.open();

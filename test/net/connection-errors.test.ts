@@ -61,6 +61,37 @@ describe('transportErrorFrom', () => {
   });
 });
 
+describe('a name that cannot be looked up', () => {
+  it.each([
+    ['publc:8883', 'The name publc could'],
+    ['dps.example:443', 'The name dps.example could'],
+  ])('is named without the port (%s)', (peer, expected) => {
+    const error = transportErrorFrom(coded('ENOTFOUND'), { ...at('resolve'), peer });
+    expect(error).toMatchObject({ code: 'ERR_DPS_DNS', peer });
+    expect(error.message).toContain(expected);
+    expect(error.message).not.toContain(peer);
+  });
+});
+
+describe('a connection that is cut where ports may have been mixed up', () => {
+  it.each([
+    ['mqtt-connect', 'Is this the MQTT port (8883) and not HTTPS (443)? Or does a firewall or proxy cut it?'],
+    ['request', 'Is this the HTTPS port (443) and not MQTT (8883)? Or does a firewall or proxy cut it?'],
+  ] as const)('asks which port it is (%s)', (phase, question) => {
+    expect(connectionLost(at(phase)).message).toMatch(
+      /^The connection to dps\.example:8883 was closed by the other side /,
+    );
+    expect(connectionLost(at(phase)).message.endsWith(`. ${question}`)).toBe(true);
+    expect(transportErrorFrom(new Error('socket hang up'), at(phase)).message.endsWith(`. ${question}`)).toBe(true);
+  });
+
+  it('does not where the port has proved right', () => {
+    expect(connectionLost(at('established')).message).toBe(
+      'The connection to dps.example:8883 was closed by the other side while it was in use.',
+    );
+  });
+});
+
 describe('connectionLost and connectTimedOut', () => {
   it('say when it happened', () => {
     expect(connectionLost(at('request')).message).toContain('closed by the other side before the reply was complete');

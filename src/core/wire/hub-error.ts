@@ -1,5 +1,5 @@
 import { type DpsErrorCode, ServiceError } from '../../errors.js';
-import { excerptOf, memberOf, readJsonObject, textMember } from '../json-body.js';
+import { memberOf, readJsonObject, shownMember } from '../json-body.js';
 import type { JsonObject } from '../twin.js';
 
 /**
@@ -14,13 +14,13 @@ export function hubErrorFrom(doing: string, status: number, body: Uint8Array): S
   const json = readJsonObject(body);
   const document = json.kind === 'object' ? json.value : {};
   const errorCode = errorCodeOf(document);
-  const trackingId = textMember(document, 'trackingId');
-  const said = textMember(document, 'message');
+  const trackingId = shownMember(document, 'trackingId');
+  const said = shownMember(document, 'message', QUOTE_CHARACTERS);
   const details = [
     `status ${status}`,
     ...(errorCode === undefined ? [] : [`error ${errorCode}`]),
-    ...(said === undefined ? [] : [`"${excerptOf(said, QUOTE_CHARACTERS)}"`]),
-    ...(trackingId === undefined ? [] : [`tracking id ${excerptOf(trackingId)}`]),
+    ...(said === undefined ? [] : [`"${said}"`]),
+    ...(trackingId === undefined ? [] : [`tracking id ${trackingId}`]),
   ];
   return new ServiceError({
     code: codeOf(status),
@@ -29,7 +29,7 @@ export function hubErrorFrom(doing: string, status: number, body: Uint8Array): S
     status,
     errorCode,
     trackingId,
-    timestampUtc: textMember(document, 'timestampUtc'),
+    timestampUtc: shownMember(document, 'timestampUtc'),
   });
 }
 
