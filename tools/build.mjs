@@ -1,6 +1,6 @@
 // Builds dist/: one ESM entry per public door with shared, lazily loaded chunks; CommonJS shims; the device file; types by
 // tsc; licences and SBOM of what was compiled in. Everything is made aside and moved into place at the end.
-import { execFileSync } from 'node:child_process';
+import { spawnSync } from 'node:child_process';
 import {
   chmodSync,
   mkdirSync,
@@ -119,7 +119,8 @@ async function buildCommonJsShims() {
 function emitTypes() {
   const tsc = 'node_modules/typescript/bin/tsc';
   for (const project of ['tsconfig.json', 'tsconfig.commonjs.json']) {
-    execFileSync(process.execPath, [tsc, '-p', project, '--outDir', staging], { stdio: 'inherit' });
+    const { status } = spawnSync(process.execPath, [tsc, '-p', project, '--outDir', staging], { stdio: 'inherit' });
+    if (status !== 0) throw new Error(`The types of ${project} do not compile; dist/ is as it was.`);
   }
   const reached = new Set();
   const reach = (file) => {

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# Installs the Debian parts that the tests need and this machine lacks, as root or through sudo.
-# With --check it installs nothing and says in one line what is missing.
+# Installs what the tests need and this machine lacks: Debian parts, as root or through sudo, and the runtimes of the
+# matrix, through npm into .rig/runtimes/. With --check it installs nothing and says in one line what is missing.
 set -euo pipefail
+cd "$(dirname "$0")/.."
 
 # command that must be there, and the package that brings it
 parts=(
@@ -13,11 +14,17 @@ for part in "${parts[@]}"; do
   read -r command package <<<"$part"
   command -v "$command" >/dev/null 2>&1 || missing+=("$package")
 done
+# Says by itself, on standard error, when there are none for this machine.
+runtimes=$(node tools/runtimes.mjs --missing)
 
 if [ "${1:-}" = --check ]; then
-  if [ ${#missing[@]} -eq 0 ]; then echo "rig: complete"; else echo "rig: missing ${missing[*]}; run 'npm run rig'"; fi
+  all=("${missing[@]}")
+  [ -z "$runtimes" ] || all+=("$runtimes")
+  if [ ${#all[@]} -eq 0 ]; then echo "rig: complete"; else echo "rig: missing ${all[*]}; run 'npm run rig'"; fi
   exit 0
 fi
+
+[ -z "$runtimes" ] || node tools/runtimes.mjs --install
 
 if [ ${#missing[@]} -eq 0 ]; then
   echo "rig: nothing is missing"

@@ -1,0 +1,139 @@
+import { readdirSync, statSync } from 'node:fs';
+import { join } from 'node:path';
+import { describe, expect, it } from 'vitest';
+import { doors, manifest, ROOT, readDist, readMetafile } from './built-package.js';
+import { ChunkGraph } from './chunk-graph.js';
+
+const meta = readMetafile('meta.json');
+const graph = new ChunkGraph(meta);
+
+const isOurs = (module: string): boolean => /^(src|hsm)\//.test(module);
+const MQTT_ENGINE = /^(node_modules\/(mqtt|mqtt-packet|bl)\/|src\/net\/mqtt-)/;
+const EMULATOR = /^(src\/emulator\/|node_modules\/@peculiar\/)/;
+const AMQP = /(^|\/)(rhea|amqp)[^/]*/;
+
+const deviceDoors = doors.filter(({ name }) => name === '.' || name === './core' || name.startsWith('./hsm/'));
+const deviceFiles = graph.reach(
+  deviceDoors.map(({ esm }) => esm),
+  'lazily',
+);
+
+/** All that a device loads that registers so and reads its twin. */
+function pathOf(transport: 'mqtt' | 'https', hsm: 'symmetric-key' | 'x509-file'): { dps: string[]; hub: string[] } {
+  const dps = ['dist/src/index.js', graph.fileOf(`src/transports/${transport}.ts`), graph.fileOf(`hsm/${hsm}.ts`)];
+  const hub = [...dps, graph.fileOf('src/hub/session.ts')];
+  return { dps: [...graph.reach(dps, 'at once')], hub: [...graph.reach(hub, 'at once')] };
+}
+
+describe('the metafile', () => {
+  it('describes the files that are there', () => {
+    const described = Object.entries(meta.outputs).map(([file, { bytes }]) => [file, bytes]);
+    expect(described.length).toBeGreaterThan(20);
+    expect(described).toEqual(described.map(([file]) => [file, statSync(join(ROOT, String(file))).size]));
+    const chunks = readdirSync(join(ROOT, 'dist/chunks')).map((name) => `dist/chunks/${name}`);
+    expect(chunks.filter((file) => meta.outputs[file] === undefined)).toEqual([]);
+  });
+
+  it('knows every door', () => {
+    expect(doors.map(({ name }) => name)).toEqual(
+      expect.arrayContaining(['.', './core', './emulator', './hsm/symmetric-key', './hsm/x509-file']),
+    );
+    for (const { esm } of doors) expect(meta.outputs[esm]?.entryPoint).toBe(esm.slice(5).replace(/\.js$/, '.ts'));
+  });
+});
+
+describe('budgets', () => {
+  const kB = (bytes: number): number => Math.round(bytes / 100) / 10;
+
+  it('device doors together stay under 1 MB', () => {
+    const modules = graph.modulesIn(deviceFiles);
+    const bytes = graph.bytesOf(deviceFiles);
+    console.log(
+      `device doors: ${kB(bytes)} kB in ${deviceFiles.size} files, ${modules.length} modules (budget 1000 kB)`,
+    );
+    expect(modules.filter(isOurs).length).toBeGreaterThan(50);
+    expect(bytes).toBeLessThan(1_000_000);
+  });
+
+  it('MQTT with X.509 stays under 450 kB, hub included', () => {
+    const { hub } = pathOf('mqtt', 'x509-file');
+    const bytes = graph.bytesOf(hub);
+    console.log(`MQTT + X.509: ${kB(bytes)} kB in ${hub.length} files (budget 450 kB)`);
+    expect(graph.modulesIn(hub)).toContain('node_modules/mqtt/build/lib/client.js');
+    expect(bytes).toBeLessThan(450_000);
+  });
+});
+
+describe('the import graph', () => {
+  it('registers over HTTPS without an MQTT engine, which comes with the hub', () => {
+    const { dps, hub } = pathOf('https', 'symmetric-key');
+    const modules = graph.modulesIn(dps);
+    expect(modules.filter(isOurs).length).toBeGreaterThan(25);
+    expect(modules).toContain('src/transports/https.ts');
+    expect(modules.filter((module) => MQTT_ENGINE.test(module))).toEqual([]);
+    expect(graph.modulesIn(hub).filter((module) => MQTT_ENGINE.test(module)).length).toBeGreaterThan(10);
+  });
+
+  it('loads no transport, no HSM and no hub with the front door', () => {
+    const modules = graph.modulesIn(graph.reach(['dist/src/index.js'], 'at once'));
+    expect(modules.length).toBeGreaterThan(15);
+    expect(modules.filter((module) => /^(node_modules|src\/(transports|hub|net)|hsm)\//.test(module))).toEqual([]);
+  });
+
+  it('never leads from a device door to the emulator, the command line or AMQP', () => {
+    const modules = graph.modulesIn(deviceFiles);
+    expect(modules.length).toBeGreaterThan(70);
+    const strangers = modules.filter(
+      (module) => EMULATOR.test(module) || AMQP.test(module) || /^src\/(cli|azure)\//.test(module),
+    );
+    expect(strangers).toEqual([]);
+  });
+
+  it('keeps the core free of everything else', () => {
+    const files = graph.reach(['dist/src/core/index.js'], 'lazily');
+    const modules = graph.modulesIn(files);
+    expect(modules.length).toBeGreaterThan(10);
+    expect(modules.filter((module) => !/^src\/(core\/|errors\.ts)/.test(module))).toEqual([]);
+    expect(graph.externalsOf(files)).toEqual([]);
+  });
+
+  it('keeps provision and emulator of the command line apart', () => {
+    const provision = graph.modulesIn(graph.reach([graph.fileOf('src/cli/provision.ts')], 'lazily'));
+    expect(provision).toEqual(expect.arrayContaining(['src/provision.ts', 'src/hub/session.ts', 'hsm/x509-file.ts']));
+    expect(provision.filter((module) => EMULATOR.test(module))).toEqual([]);
+
+    const emulator = graph.modulesIn(graph.reach([graph.fileOf('src/cli/emulator.ts')], 'lazily'));
+    expect(emulator).toEqual(expect.arrayContaining(['src/emulator/service.ts']));
+    const device = /^(src\/(provision|compose)\.ts|src\/(transports|hub|net|azure)\/|hsm\/|node_modules\/mqtt\/)/;
+    expect(emulator.filter((module) => device.test(module))).toEqual([]);
+  });
+
+  it('keeps the emulator out of the device file', () => {
+    const modules = Object.keys(readMetafile('meta-device-file.json').inputs);
+    expect(modules).toEqual(expect.arrayContaining(['src/cli/provision.ts', 'src/hub/session.ts', 'hsm/x509-file.ts']));
+    expect(modules.filter((module) => EMULATOR.test(module))).toEqual([]);
+  });
+
+  it('needs nothing but Node', () => {
+    const externals = graph.externalsOf(Object.keys(meta.outputs));
+    expect(externals).toEqual(expect.arrayContaining(['node:crypto', 'node:tls']));
+    expect(externals.filter((name) => !name.startsWith('node:'))).toEqual([]);
+    expect(manifest.dependencies).toBeUndefined();
+  });
+});
+
+describe('device code', () => {
+  it('uses nothing that Node 18.19 lacks', () => {
+    // What Node 20 and later brought and the types of Node 20 let pass; the matrix runs what is left.
+    const newer =
+      /\b(AbortSignal\.any|Promise\.withResolvers|Array\.fromAsync|Object\.groupBy|import\.meta\.(dirname|filename)|styleText|loadEnvFile|getBuiltinModule|\.(toSorted|toReversed|toSpliced|isWellFormed|toWellFormed)\(|crypto\.hash|Symbol\.(asyncD|d)ispose)/;
+    const texts = [...deviceFiles].map((file) => ({ file, text: readDist(file.slice('dist/'.length)) }));
+    expect(texts.length).toBeGreaterThan(15);
+    expect(texts.filter(({ text }) => newer.test(text)).map(({ file }) => file)).toEqual([]);
+  });
+
+  it('has no require(), so that it can be bundled again into anything', () => {
+    const texts = [...deviceFiles].map((file) => readDist(file.slice('dist/'.length)));
+    expect(texts.filter((text) => /\bcreateRequire\b|Dynamic require of/.test(text))).toEqual([]);
+  });
+});

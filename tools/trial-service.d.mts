@@ -1,0 +1,6 @@
+export interface TrialService {
+  describeIn(folder: string): void;
+  close(): Promise<void>;
+}
+
+export function startTrialService(): Promise<TrialService>;
