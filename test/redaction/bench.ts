@@ -3,11 +3,12 @@ import { chmodSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { onTestFinished } from 'vitest';
-import { type ProvisionOptions, provision } from '../../src/compose.js';
+import { provision } from '../../src/compose.js';
 import type { Clock } from '../../src/core/clock.js';
 import type { ProgressEvent } from '../../src/core/progress.js';
 import type { ProvisionedDevice } from '../../src/core/provisioned-device.js';
 import { type Emulator, issueCertificate, makeAuthority, startEmulator } from '../../src/emulator/index.js';
+import type { ProvisionOptions } from '../../src/provision-options.js';
 import { systemClock } from '../../src/system-clock.js';
 import { Canaries, canaryBytes, canaryKey, derivedKey, dpsToken, hubToken } from './canaries.js';
 import { errorOutputs, type Outputs, printed } from './channels.js';
@@ -32,7 +33,7 @@ export const CERTIFIED = 'canary-x509';
 
 /** By the clocks of device and emulator alike it is always this time: so tokens are known beforehand. */
 const WALL_MS = Date.UTC(2026, 4, 1, 12);
-const CLOCK: Clock = { ...systemClock, wallMs: () => WALL_MS };
+export const CLOCK: Clock = { ...systemClock, wallMs: () => WALL_MS };
 
 export interface Certified {
   readonly certificatePem: string;
@@ -94,14 +95,25 @@ export async function startBench(): Promise<Bench> {
   return bench;
 }
 
-/** All the secrets there are, and the certificate of the X.509 device. */
-export async function makeSecrets(): Promise<{
+export interface Secrets {
   readonly certified: Certified;
   readonly authorityPem: string;
   readonly canaries: Canaries;
-}> {
-  const authority = await makeAuthority({ commonName: 'Canary Device CA', nowMs: WALL_MS });
-  const leaf = await issueCertificate(authority, { commonName: CERTIFIED, usage: 'client', nowMs: WALL_MS });
+}
+
+const made: Map<number, Promise<Secrets>> = new Map();
+
+/** All the secrets there are, and the certificate of the X.509 device; the canaries are the caller's own to add to. */
+export async function makeSecrets(nowMs: number = WALL_MS): Promise<Secrets> {
+  const making = made.get(nowMs) ?? makeSecretsAt(nowMs);
+  made.set(nowMs, making);
+  const secrets = await making;
+  return { ...secrets, canaries: new Canaries(secrets.canaries) };
+}
+
+async function makeSecretsAt(nowMs: number): Promise<Secrets> {
+  const authority = await makeAuthority({ commonName: 'Canary Device CA', nowMs });
+  const leaf = await issueCertificate(authority, { commonName: CERTIFIED, usage: 'client', nowMs });
   const encryptedKeyPem = encrypt(leaf.privateKeyPem);
   const canaries = new Canaries();
   for (const [name, key] of Object.entries(KEYS)) canaries.addKey(`${name} key`, key);

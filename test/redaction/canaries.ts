@@ -66,7 +66,12 @@ export interface Leak {
 
 /** The secrets that must not show. */
 export class Canaries {
-  readonly #names: Map<string, string> = new Map();
+  readonly #names: Map<string, string>;
+
+  /** With everything that `others` looks for. */
+  constructor(others?: Canaries) {
+    this.#names = new Map(others === undefined ? [] : others.#names);
+  }
 
   /** Bytes: the key itself, whatever it is spelled in. */
   addBytes(name: string, bytes: Uint8Array): this {

@@ -67,7 +67,7 @@ export interface Recording {
   outputs(): Outputs;
 }
 
-/** Listens until the test is over. */
+/** Listens until the test is over. Warnings go here and not to the terminal. */
 export function startRecording(): Recording {
   const events: string[] = [];
   const warnings: string[] = [];
@@ -79,11 +79,13 @@ export function startRecording(): Recording {
     warnings.push(inspect(warning, { depth: Number.POSITIVE_INFINITY, showHidden: true }));
   };
   subscribe(PROGRESS_CHANNEL, onEvent);
-  process.on('warning', onWarning);
+  const printers = process.listeners('warning');
+  process.removeAllListeners('warning').on('warning', onWarning);
   const restore = [process.stdout, process.stderr].map((stream) => tap(stream, (text) => written.push(text)));
   onTestFinished(() => {
     unsubscribe(PROGRESS_CHANNEL, onEvent);
     process.off('warning', onWarning);
+    for (const printer of printers) process.on('warning', printer);
     for (const undo of restore) undo();
   });
   return {
