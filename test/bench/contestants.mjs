@@ -5,6 +5,7 @@ const floor = here('contestants/floor.cjs');
 const library = here('contestants/library.mjs');
 const microsoft = here('contestants/microsoft.cjs');
 const commandLine = here('../../dist/src/cli/main.js');
+const deviceFile = here('../../dist/dps-device.mjs');
 
 /** What is measured: each task by several contestants, which run in this order, one after the other, again and again. */
 export const TASKS = [
@@ -18,7 +19,8 @@ export const TASKS = [
       { name: 'floor', title: 'floor, waits for every ack', args: () => [floor, 'ack'] },
       { name: 'pipelined', title: 'floor, pipelined', args: () => [floor, 'pipelined'] },
       { name: 'library', title: '**dps-device**', args: () => [library] },
-      { name: 'cli', title: '**dps-device, command line**', args: commandLineArgs },
+      { name: 'cli', title: '**dps-device, command line**', args: argsOf(commandLine) },
+      { name: 'file', title: '**dps-device, command line in one file**', args: argsOf(deviceFile) },
       { name: 'microsoft', title: "Microsoft's packages", args: () => [microsoft] },
     ],
   },
@@ -30,7 +32,7 @@ export const TASKS = [
     contestants: [
       { name: 'floor', title: 'floor, waits for every ack', args: () => [floor, 'ack'] },
       { name: 'library', title: '**dps-device**', args: () => [library] },
-      { name: 'cli', title: '**dps-device, command line**', args: commandLineArgs },
+      { name: 'cli', title: '**dps-device, command line**', args: argsOf(commandLine) },
       { name: 'microsoft', title: "Microsoft's packages", args: () => [microsoft] },
     ],
   },
@@ -42,12 +44,12 @@ export const TASKS = [
     contestants: [
       { name: 'floor', title: 'floor, waits for every ack', args: () => [floor, 'ack'] },
       { name: 'library', title: '**dps-device**', args: () => [library] },
-      { name: 'cli', title: '**dps-device, command line**', args: commandLineArgs },
+      { name: 'cli', title: '**dps-device, command line**', args: argsOf(commandLine) },
       { name: 'microsoft', title: "Microsoft's packages", args: () => [microsoft] },
     ],
   },
 ];
 
-function commandLineArgs({ configFile }) {
-  return [commandLine, 'provision', '--config', configFile];
+function argsOf(program) {
+  return ({ configFile }) => [program, 'provision', '--config', configFile];
 }

@@ -9,6 +9,9 @@ const PROBE = fileURLToPath(new URL('probe.cjs', import.meta.url));
 /** The shell's `time`: what the kernel charged the whole process, from fork to the end of its teardown, to the millisecond. */
 const TIMED = 'TIMEFORMAT="%3R %3U %3S"; exec 5>&2 2>&4; time "$@" 2>&5 4>&- 5>&-';
 
+/** A contestant that takes longer than this hangs. */
+const PATIENCE_MS = 60_000;
+
 /** Variables that would make Node read more certificates, load more modules or print more; contestants run without. */
 const NOISE = /^(NODE_.*|SSL_CERT_.*|DEBUG|DPS_.*|BENCH_.*|VITEST.*)$/;
 
@@ -28,12 +31,16 @@ export async function measure({ contestant, journey, configFile, properties }) {
     {
       env: { ...cleanEnvironment(), ...(journey === undefined ? {} : { BENCH_JOURNEY: JSON.stringify(journey) }) },
       stdio: ['ignore', 'pipe', 'pipe', 'pipe', 'pipe'],
+      // A group of its own: the shell and what it times end together.
+      detached: true,
     },
   );
+  const patience = setTimeout(() => process.kill(-child.pid, 'SIGKILL'), PATIENCE_MS);
   const [out, err, probe, times, [code]] = await Promise.all([
     ...child.stdio.slice(1).map((stream) => text(stream)),
     once(child, 'close'),
   ]);
+  clearTimeout(patience);
   if (code !== 0) throw new Error(`${contestant.name} ended with status ${code}: ${err}`);
   if (!contestant.isIdle) checkResult(contestant, JSON.parse(out), properties);
   const [wallSeconds, userSeconds, systemSeconds] = times.trim().split(' ').map(Number);

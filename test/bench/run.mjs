@@ -3,7 +3,7 @@ import { readFile, writeFile } from 'node:fs/promises';
 import { parseArgs } from 'node:util';
 import { TASKS } from './contestants.mjs';
 import { measure } from './measurement.mjs';
-import { formatConditions, formatTask, summarizeTask } from './report.mjs';
+import { formatAims, formatConditions, formatTask, summarizeTask } from './report.mjs';
 import { startRig } from './rig.mjs';
 
 const HELP = `node test/bench/run.mjs [options]      (npm run bench builds first)
@@ -41,10 +41,12 @@ async function bench() {
   try {
     const results = [];
     for (const task of tasks) results.push({ task, rows: await runTask(rig, task, runs) });
+    const aimedAt = results.find(({ task }) => task.name === 'mqtt-key');
     const markdown = [
       formatConditions({ startedAt, runs }),
+      ...(aimedAt === undefined ? [] : [formatAims(aimedAt.rows)]),
       ...results.map(({ task, rows }) => formatTask(task, rows)),
-    ];
+    ].filter((part) => part !== '');
     if (values.json)
       process.stdout.write(`${JSON.stringify(results.map(({ task, rows }) => ({ task: task.name, rows })))}\n`);
     else process.stdout.write(`${markdown.join('\n\n')}\n`);

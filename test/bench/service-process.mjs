@@ -23,12 +23,14 @@ export class ServiceProcess {
     const id = this.#lastId;
     return new Promise((resolve, reject) => {
       this.#waiting.set(id, { resolve, reject });
-      this.#child.send({ id, call: name, ...parameters });
+      this.#child.send({ id, call: name, ...parameters }, (error) => {
+        if (error !== null) reject(error);
+      });
     });
   }
 
   async close() {
-    if (this.#child.exitCode !== null) return;
+    if (this.#child.exitCode !== null || this.#child.signalCode !== null) return;
     this.#child.kill();
     await once(this.#child, 'exit');
   }
