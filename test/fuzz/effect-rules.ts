@@ -1,6 +1,6 @@
 import type { JourneyEffect, JourneyOutcome } from '../../src/core/journey.js';
 import type { RegistrationEffect, RegistrationOutcome } from '../../src/core/registration.js';
-import { codeOf, require } from './properties.js';
+import { codeOf, ensure } from './properties.js';
 
 export type AnyEffect = RegistrationEffect | JourneyEffect;
 
@@ -17,6 +17,11 @@ export class EffectRules {
   #isHubAsked = false;
   #isStaging = false;
   #outcome: RegistrationOutcome | JourneyOutcome | undefined;
+  readonly #slots: number;
+
+  constructor(slots: number) {
+    this.#slots = slots;
+  }
 
   get outcome(): RegistrationOutcome | JourneyOutcome | undefined {
     return this.#outcome;
@@ -37,23 +42,24 @@ export class EffectRules {
   }
 
   see(effect: AnyEffect, atMs: number): void {
-    require(this.#outcome === undefined, `nothing comes after the end, but ${effect.type} did`);
+    ensure(this.#outcome === undefined, `nothing comes after the end, but ${effect.type} did`);
     if ('ticket' in effect) {
-      require(effect.ticket > this.#lastTicket, `tickets count up: ${effect.ticket} came after ${this.#lastTicket}`);
+      ensure(effect.ticket > this.#lastTicket, `tickets count up: ${effect.ticket} came after ${this.#lastTicket}`);
       this.#lastTicket = effect.ticket;
     }
     switch (effect.type) {
       case 'PrepareCredential':
+        ensure(effect.slot < this.#slots, `there are ${this.#slots} credentials, but slot ${effect.slot} is asked for`);
         this.#hasCredential = false;
         break;
       case 'OpenConnection':
-        require(this.#hasCredential, 'a connection is opened with a credential');
-        require(!this.#isConnected, 'a connection is closed before the next is opened');
+        ensure(this.#hasCredential, 'a connection is opened with a credential');
+        ensure(!this.#isConnected, 'a connection is closed before the next is opened');
         this.#isOpenAsked = true;
         this.#openPace.take(atMs);
         break;
       case 'SendRequest':
-        require(this.#isConnected, 'a request has a connection to go on');
+        ensure(this.#isConnected, 'a request has a connection to go on');
         this.#pace.take(atMs);
         break;
       case 'CloseConnection':
@@ -61,8 +67,8 @@ export class EffectRules {
         this.#isOpenAsked = false;
         break;
       case 'OpenHub':
-        require(!this.#isOpenAsked, 'DPS is left before the hub is opened');
-        require(!this.#isHubAsked, 'the hub is closed before it is opened again');
+        ensure(!this.#isOpenAsked, 'DPS is left before the hub is opened');
+        ensure(!this.#isHubAsked, 'the hub is closed before it is opened again');
         this.#isHubAsked = true;
         this.#hubPace.take(atMs);
         break;
@@ -85,9 +91,9 @@ export class EffectRules {
   }
 
   #finish(outcome: RegistrationOutcome | JourneyOutcome): void {
-    require(!this.#isOpenAsked && !this.#isConnected, 'no connection to DPS outlives the end');
-    require(!this.#isHubAsked, 'no connection to the hub outlives the end');
-    require(!this.#isStaging, 'a staged identity is committed or discarded');
+    ensure(!this.#isOpenAsked && !this.#isConnected, 'no connection to DPS outlives the end');
+    ensure(!this.#isHubAsked, 'no connection to the hub outlives the end');
+    ensure(!this.#isStaging, 'a staged identity is committed or discarded');
     if (outcome.kind === 'failed') codeOf(outcome.error);
     this.#outcome = outcome;
   }
@@ -114,7 +120,7 @@ export class PaceRule {
     for (let first = last; first >= 0; first -= 1) {
       const seconds = (atMs - (this.#timesMs[first] ?? 0)) / 1_000;
       const count = last - first + 1;
-      require(count <= this.#burst + seconds + ROUNDING, `${count} ${this.#what} in ${seconds} s`);
+      ensure(count <= this.#burst + seconds + ROUNDING, `${count} ${this.#what} in ${seconds} s`);
     }
   }
 }

@@ -43,17 +43,6 @@ export async function runFuzz(target: FuzzTarget, { firstSeed, cases, watch }: F
   return tally;
 }
 
-/** What the environment asks for instead of the usual run; `undefined` where a target is not to run at all. */
-export function settingsFor(target: FuzzTarget, usual: FuzzSettings): FuzzSettings | undefined {
-  const { FUZZ_TARGET, FUZZ_SEED, FUZZ_CASES } = process.env;
-  if (FUZZ_TARGET !== undefined && FUZZ_TARGET !== target.name) return undefined;
-  return {
-    ...usual,
-    firstSeed: FUZZ_SEED === undefined ? usual.firstSeed : Number(FUZZ_SEED),
-    cases: FUZZ_CASES === undefined ? usual.cases : Number(FUZZ_CASES),
-  };
-}
-
 /** For one line of a report. */
 export function formatTally(tally: FuzzTally): string {
   return [...tally]

@@ -1,7 +1,7 @@
 import { Worker } from 'node:worker_threads';
 
 /** Far more than any case takes, on any machine: a case that lasts this long would last for ever. */
-const HANG_AFTER_MS = 120_000;
+const HANG_AFTER_MS = 40_000;
 
 /** Runs beside the thread that it watches, which could not say anything when it hangs: so it writes by itself. */
 const WATCHER = `

@@ -5,7 +5,7 @@ import { type AnyEffect, EffectRules } from './effect-rules.js';
 import type { FuzzRandom } from './fuzz-random.js';
 import type { FuzzTarget } from './fuzz-run.js';
 import { journeyMachine, type Machine, randomConfig, registrationMachine } from './machines.js';
-import { require } from './properties.js';
+import { ensure } from './properties.js';
 import { randomError } from './random-errors.js';
 import { ASSIGNED, ASSIGNED_TPM, ASSIGNING, randomChallenge, randomReply } from './service-corpus.js';
 
@@ -58,7 +58,7 @@ class World {
   readonly #strays: readonly StrayInput[];
   readonly #config: JourneyConfig;
   readonly #counter: AnswerCounter;
-  readonly #rules: EffectRules = new EffectRules();
+  readonly #rules: EffectRules;
   /** How this service is, for the whole of the run. */
   readonly #mood: Mood;
   /** The host's timer fires so much after its time at most. */
@@ -83,6 +83,7 @@ class World {
     this.#strays = strays;
     this.#config = config;
     this.#counter = counter;
+    this.#rules = new EffectRules(config.slots);
     this.#mood = randomMood(random);
     this.#latenessMs = random.pick([0, 0, 1, 40]);
     this.#startedAtMs = random.pick([0, 12_345.678, 1e12]);
@@ -98,13 +99,13 @@ class World {
     if (random.chance(0.1)) this.#feed(this.#strayInput());
     this.#feed({ type: 'Started' });
     while (this.#rules.outcome === undefined) {
-      require(this.#inputs < MAX_INPUTS, `it ends within ${MAX_INPUTS} inputs`);
+      ensure(this.#inputs < MAX_INPUTS, `it ends within ${MAX_INPUTS} inputs`);
       if (random.chance(0.15)) this.#disturb();
       else this.#next();
     }
     const lateMs = this.#nowMs - Math.max(this.#startedAtMs + this.#config.deadlineMs, this.#awakeSinceMs);
-    require(lateMs <= this.#latenessMs + 1e-3, `it ends by its deadline, not ${lateMs} ms later`);
-    require(this.#machine.wakeAtMs() === undefined, 'after the end nobody is to be woken');
+    ensure(lateMs <= this.#latenessMs + 1e-3, `it ends by its deadline, not ${lateMs} ms later`);
+    ensure(this.#machine.wakeAtMs() === undefined, 'after the end nobody is to be woken');
     for (let index = 0; index < 5; index += 1) this.#feed(this.#strayInput());
     this.#feed({ type: 'Woke' });
     const { outcome } = this.#rules;
@@ -114,7 +115,7 @@ class World {
   /** The next thing that happens: an answer, or the host's timer. */
   #next(): void {
     const wakeAtMs = this.#machine.wakeAtMs();
-    require(wakeAtMs !== undefined, `in state ${this.#machine.stateName} something is waited for`);
+    ensure(wakeAtMs !== undefined, `in state ${this.#machine.stateName} something is waited for`);
     const [answer] = this.#coming;
     if (answer !== undefined && answer.atMs <= wakeAtMs) {
       this.#coming.shift();
@@ -127,8 +128,10 @@ class World {
     this.#passUntil(this.#timerAtMs(wakeAtMs));
     this.#feed({ type: 'Woke' });
     const next = this.#machine.wakeAtMs();
-    require(next === undefined ||
-      next > this.#nowMs, `being woken in time moves on, in state ${this.#machine.stateName} too`);
+    ensure(
+      next === undefined || next > this.#nowMs,
+      `being woken in time moves on, in state ${this.#machine.stateName} too`,
+    );
   }
 
   /** Something that has no business here. */
@@ -323,6 +326,7 @@ function endlessReply(random: FuzzRandom): ReturnType<typeof randomReply> {
     [429, ''],
     [503, '{}'],
     [404, '{"errorCode":404204}'],
+    [401, '{"errorCode":401002}'],
     [409, '{}'],
     [500, '<html>'],
   ] as const);

@@ -49,7 +49,8 @@ const PIECES: readonly (readonly number[])[] = [
 /** A few random changes of `valid`; now and then something else altogether, or very long. */
 export function mutateBytes(random: FuzzRandom, valid: Uint8Array): Uint8Array {
   if (random.chance(0.02)) return random.bytes(random.below(64));
-  let bytes = valid;
+  // A copy of its own: a Buffer's `slice` would share its memory.
+  let bytes: Uint8Array = new Uint8Array(valid);
   for (let changes = random.between(1, 4); changes > 0; changes -= 1) bytes = changeOnce(random, bytes);
   return random.chance(0.002) ? lengthen(random, bytes) : bytes;
 }

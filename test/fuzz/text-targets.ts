@@ -23,7 +23,7 @@ import type { FuzzRandom } from './fuzz-random.js';
 import type { FuzzTarget } from './fuzz-run.js';
 import { randomJson } from './json-mutations.js';
 import { mutateBytes, mutateText, randomText } from './mutations.js';
-import { require, requirePrintable, valueOrCode } from './properties.js';
+import { ensure, requirePrintable, valueOrCode } from './properties.js';
 
 const NAMES: readonly string[] = [
   'dev-1',
@@ -48,8 +48,8 @@ export const identifiers: FuzzTarget = {
     );
     for (const problem of problems) if (problem !== undefined) requirePrintable(problem);
     const split = splitHostPort(text, 443);
-    require((split === undefined) === (problems[3] !== undefined), 'a host that can be split has no problem');
-    require(split === undefined || (split.port >= 1 && split.port <= 65_535), 'a port is one');
+    ensure((split === undefined) === (problems[3] !== undefined), 'a host that can be split has no problem');
+    ensure(split === undefined || (split.port >= 1 && split.port <= 65_535), 'a port is one');
     resolveDpsEndpoint(text);
     return problems.every((problem) => problem !== undefined) ? 'refused' : 'accepted';
   },
@@ -72,10 +72,10 @@ export const utf8: FuzzTarget = {
   run(random) {
     const bytes = random.note('bytes', mutateBytes(random, new TextEncoder().encode(random.pick(TEXTS))));
     const ours = decodeUtf8(bytes);
-    require(ours === hostDecode(bytes), 'it decodes as TextDecoder does');
-    if (ours !== undefined) require(equalBytes(encodeUtf8(ours), bytes), 'it encodes back to the same bytes');
+    ensure(ours === hostDecode(bytes), 'it decodes as TextDecoder does');
+    if (ours !== undefined) ensure(equalBytes(encodeUtf8(ours), bytes), 'it encodes back to the same bytes');
     const text = random.note('text', randomText(random, random.below(40)));
-    require(equalBytes(encodeUtf8(text), new TextEncoder().encode(text)), 'it encodes as TextEncoder does');
+    ensure(equalBytes(encodeUtf8(text), new TextEncoder().encode(text)), 'it encodes as TextEncoder does');
     return ours === undefined ? 'malformed' : 'text';
   },
 };
@@ -85,13 +85,13 @@ export const base64: FuzzTarget = {
   run(random) {
     const bytes = random.note('bytes', random.bytes(random.below(80)));
     const encoded = encodeBase64(bytes);
-    require(encoded === Buffer.from(bytes).toString('base64'), 'it encodes as Buffer does');
+    ensure(encoded === Buffer.from(bytes).toString('base64'), 'it encodes as Buffer does');
     const text = random.note('text', random.chance(0.5) ? encoded : mutateText(random, encoded));
     const decoded = decodeBase64(text);
     const isWellFormed = /^(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$/.test(text);
-    require((decoded !== undefined) === isWellFormed, 'it takes padded Base64 and nothing else');
-    if (decoded !== undefined) require(equalBytes(decoded, Buffer.from(text, 'base64')), 'it decodes as Buffer does');
-    require(toHex(bytes) === Buffer.from(bytes).toString('hex'), 'hex is as Buffer writes it');
+    ensure((decoded !== undefined) === isWellFormed, 'it takes padded Base64 and nothing else');
+    if (decoded !== undefined) ensure(equalBytes(decoded, Buffer.from(text, 'base64')), 'it decodes as Buffer does');
+    ensure(toHex(bytes) === Buffer.from(bytes).toString('hex'), 'hex is as Buffer writes it');
     return decoded === undefined ? 'malformed' : 'bytes';
   },
 };
@@ -101,8 +101,8 @@ export const percent: FuzzTarget = {
   run(random) {
     const text = random.note('text', randomText(random, random.below(40)));
     const encoded = encodeUriComponentStrict(text);
-    require(/^(?:[A-Za-z0-9\-._~]|%[0-9A-F]{2})*$/.test(encoded), 'only unreserved characters stay');
-    require(decodePercent(encoded) === Buffer.from(text).toString(), 'it decodes back');
+    ensure(/^(?:[A-Za-z0-9\-._~]|%[0-9A-F]{2})*$/.test(encoded), 'only unreserved characters stay');
+    ensure(decodePercent(encoded) === Buffer.from(text).toString(), 'it decodes back');
     return decodePercent(mutateText(random, encoded)) === undefined ? 'malformed' : 'text';
   },
 };
@@ -111,14 +111,15 @@ export const percent: FuzzTarget = {
 export const reportedPatch: FuzzTarget = {
   name: 'reported patch',
   run(random) {
-    const patch = random.note('patch', anyValue(random, 6)) as JsonObject;
+    const value = random.chance(0.01) ? { many: double(60) } : random.note('patch', anyValue(random, 6));
+    const patch = value as JsonObject;
     const found = reportedPatchProblem(patch);
     if (found === undefined) {
-      require(typeof JSON.stringify(patch) === 'string', 'a patch without a problem is JSON');
+      ensure(typeof JSON.stringify(patch) === 'string', 'a patch without a problem is JSON');
       return 'accepted';
     }
-    require(found.path.startsWith('reported'), 'the path starts at the section');
-    require(found.problem !== '', 'there is a reason');
+    ensure(found.path.startsWith('reported'), 'the path starts at the section');
+    ensure(found.problem !== '', 'there is a reason');
     return 'refused';
   },
 };
@@ -129,10 +130,10 @@ export const registerBody: FuzzTarget = {
     const payload = random.note('payload', anyValue(random, 4)) as JsonValue;
     const made = valueOrCode(() => encodeRegisterBody({ registrationId: 'dev-1', payload }));
     if ('code' in made) {
-      require(made.code === 'ERR_DPS_CONFIG_OPTION', `the code is for an option, not ${made.code}`);
+      ensure(made.code === 'ERR_DPS_CONFIG_OPTION', `the code is for an option, not ${made.code}`);
       return made.code;
     }
-    require(typeof JSON.parse(new TextDecoder().decode(made.value)) === 'object', 'the body is JSON');
+    ensure(typeof JSON.parse(new TextDecoder().decode(made.value)) === 'object', 'the body is JSON');
     return 'body';
   },
 };
@@ -180,9 +181,17 @@ function oddValue(random: FuzzRandom): unknown {
     () => new Array(5),
     () => ({ toJSON: 1 }),
     () => 'x'.repeat(5_000),
+    () => double(random.pick([3, 12])),
     () => nest(random.pick([9, 10, 11, 99, 101, 5_000]), random.chance(0.5)),
     () => Object.fromEntries(Array.from({ length: 300 }, (_, index) => [`k${index}`, 'v'.repeat(150)])),
   ])();
+}
+
+/** One part in many places: of `levels` arrays two to the power of `levels` when they are written out. */
+function double(levels: number): unknown {
+  let value: unknown = null;
+  for (let level = 0; level < levels; level += 1) value = [value, value];
+  return value;
 }
 
 function nest(levels: number, isArray: boolean): unknown {

@@ -15,7 +15,7 @@ import type { FuzzRandom } from './fuzz-random.js';
 import type { FuzzTarget } from './fuzz-run.js';
 import { jsonBytes } from './json-mutations.js';
 import { mutateText } from './mutations.js';
-import { codeOf, require, valueOrCode } from './properties.js';
+import { codeOf, ensure, valueOrCode } from './properties.js';
 import {
   CHALLENGE,
   DESIRED_PATCH,
@@ -60,7 +60,7 @@ export const tpmChallenge: FuzzTarget = {
   run(random) {
     const body = random.note('body', jsonBytes(random, random.pick([CHALLENGE, REFUSED])));
     const blob = readTpmChallenge({ status: random.chance(0.9) ? 401 : 200, body });
-    require(blob === undefined || blob.length > 0, 'a blob is not empty');
+    ensure(blob === undefined || blob.length > 0, 'a blob is not empty');
     return blob === undefined ? 'none' : 'blob';
   },
 };
@@ -81,9 +81,9 @@ export const responseTopic: FuzzTarget = {
     const parsed = valueOrCode(() => parseResponseTopic(topic));
     if ('code' in parsed) return requireCode(parsed.code, 'ERR_DPS_PROTOCOL_TOPIC');
     const { status, requestId, retryAfter } = parsed.value;
-    require(Number.isInteger(status) && status >= 100 && status <= 999, 'the status has three digits');
-    require(requestId !== '', 'there is a request id');
-    require(retryAfter === undefined || typeof retryAfter === 'string', 'retry-after is text');
+    ensure(Number.isInteger(status) && status >= 100 && status <= 999, 'the status has three digits');
+    ensure(requestId !== '', 'there is a request id');
+    ensure(retryAfter === undefined || typeof retryAfter === 'string', 'retry-after is text');
     return 'reply';
   },
 };
@@ -109,13 +109,13 @@ export const hubTopic: FuzzTarget = {
     if ('code' in parsed) return requireCode(parsed.code, 'ERR_DPS_PROTOCOL_TOPIC');
     const delivery = parsed.value;
     if (delivery.kind === 'twinResponse' || delivery.kind === 'method') {
-      require(delivery.requestId !== '', 'there is a request id');
+      ensure(delivery.requestId !== '', 'there is a request id');
     }
     if (delivery.kind === 'cloudToDevice') {
-      require(Object.getPrototypeOf(delivery.bag.properties) === Object.prototype, 'properties cannot set a prototype');
+      ensure(Object.getPrototypeOf(delivery.bag.properties) === Object.prototype, 'properties cannot set a prototype');
     }
     if (delivery.kind === 'twinResponse' || delivery.kind === 'desired') {
-      require(delivery.version === undefined || Number.isSafeInteger(delivery.version), 'a version is a whole number');
+      ensure(delivery.version === undefined || Number.isSafeInteger(delivery.version), 'a version is a whole number');
     }
     return delivery.kind;
   },
@@ -129,11 +129,11 @@ export const twin: FuzzTarget = {
     if ('code' in parsed) return requireCode(parsed.code, 'ERR_DPS_PROTOCOL_TWIN');
     const { desired, reported } = parsed.value;
     for (const { version } of [desired, reported])
-      require(Number.isSafeInteger(version) && version >= 0, 'a version counts');
+      ensure(Number.isSafeInteger(version) && version >= 0, 'a version counts');
     const patch = diffPatch(reported.properties, desired.properties);
     const merged = mergePatch(reported.properties, patch);
     const left = diffPatch(merged, desired.properties);
-    require(JSON.stringify(left) === '{}', 'the difference, merged, leaves no difference');
+    ensure(JSON.stringify(left) === '{}', 'the difference, merged, leaves no difference');
     return 'twin';
   },
 };
@@ -145,7 +145,7 @@ export const desiredPatch: FuzzTarget = {
     const topicVersion = random.pick([undefined, 5, 5, 6, 0]);
     const parsed = valueOrCode(() => parseDesiredPatch(body, topicVersion));
     if ('code' in parsed) return requireCode(parsed.code, 'ERR_DPS_PROTOCOL_TWIN');
-    require(Number.isSafeInteger(parsed.value.version) && parsed.value.version >= 0, 'a version counts');
+    ensure(Number.isSafeInteger(parsed.value.version) && parsed.value.version >= 0, 'a version counts');
     mergePatch({ led: { on: true }, fan: 1 }, parsed.value.patch);
     return 'patch';
   },
@@ -166,11 +166,11 @@ export const retryAfter: FuzzTarget = {
     const date = random.note('date', random.chance(0.5) ? undefined : randomRetryAfter(random));
     const wallMs = random.note('wallMs', random.pick(WALLS_MS));
     const ms = parseRetryAfter(value, date, wallMs);
-    require(ms === undefined || (Number.isSafeInteger(ms) && ms >= 0), `the delay ${ms} is a whole number of ms`);
+    ensure(ms === undefined || (Number.isSafeInteger(ms) && ms >= 0), `the delay ${ms} is a whole number of ms`);
     const poll = pollDelayMs(ms);
-    require(poll >= 0 && poll <= MAX_RETRY_AFTER_MS, `the poll delay ${poll} is within the cap`);
+    ensure(poll >= 0 && poll <= MAX_RETRY_AFTER_MS, `the poll delay ${poll} is within the cap`);
     const throttle = throttleDelayMs(ms, random.between(1, 100), random.fraction());
-    require(throttle >= 1_000 && throttle <= MAX_RETRY_AFTER_MS + 60_000, `the throttle delay ${throttle} is bounded`);
+    ensure(throttle >= 1_000 && throttle <= MAX_RETRY_AFTER_MS + 60_000, `the throttle delay ${throttle} is bounded`);
     return ms === undefined ? 'nothing to go by' : 'delay';
   },
 };
@@ -193,18 +193,18 @@ function judgeMeaning(meaning: InterpretedReply | InterpretedLookup): string {
     case 'assigned':
     case 'found': {
       const { assignedHub, deviceId, tpm } = meaning.result;
-      require(hostNameProblem(assignedHub) === undefined, 'the hub is a host name');
-      require(deviceIdProblem(deviceId) === undefined, 'the device id is one');
-      require(tpm === undefined ||
-        !JSON.stringify(meaning.result).includes('authenticationKey'), 'the key blob stays hidden');
+      ensure(hostNameProblem(assignedHub) === undefined, 'the hub is a host name');
+      ensure(deviceIdProblem(deviceId) === undefined, 'the device id is one');
+      ensure(
+        tpm === undefined || !JSON.stringify(meaning.result).includes('authenticationKey'),
+        'the key blob stays hidden',
+      );
       return meaning.kind;
     }
     case 'assigning': {
       const { operationId, retryAfterMs } = meaning;
-      require(operationId === undefined ||
-        /^[^\p{C}]{1,512}$/u.test(operationId), 'the operation id fits into a topic');
-      require(retryAfterMs === undefined ||
-        (retryAfterMs >= 0 && Number.isFinite(retryAfterMs)), 'the delay is finite');
+      ensure(operationId === undefined || /^[^\p{C}]{1,512}$/u.test(operationId), 'the operation id fits into a topic');
+      ensure(retryAfterMs === undefined || (retryAfterMs >= 0 && Number.isFinite(retryAfterMs)), 'the delay is finite');
       return meaning.kind;
     }
     case 'none':
@@ -217,7 +217,7 @@ function judgeMeaning(meaning: InterpretedReply | InterpretedLookup): string {
 }
 
 function requireCode(code: string, expected: string): string {
-  require(code === expected, `the code is ${expected}, not ${code}`);
+  ensure(code === expected, `the code is ${expected}, not ${code}`);
   return code;
 }
 
