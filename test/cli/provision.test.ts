@@ -140,7 +140,7 @@ describe('options', () => {
     });
   });
 
-  it.each(['foo', 'dtmi:com:example:Thermostat', 'com:example:Thermostat;1'])('%s is no model id', async (model) => {
+  it.each(['foo', 'dtmi:com:example:Thermostat;0', 'com:example:Thermostat;1'])('%s is no model id', async (model) => {
     const { status, io, options } = await run([...KEY_FLAGS, '--model-id', model]);
     expect([status, options]).toEqual([64, undefined]);
     expect(io.err()).toContain('--model-id: The model id must look like dtmi:com:example:Thermostat;1');
