@@ -12,7 +12,8 @@ export interface PemBlock {
   readonly problem: string | undefined;
 }
 
-const BEGIN_LINE = /-----BEGIN ([^\r\n-]+)-----/g;
+/** A label is a few words in capitals (RFC 7468); anything longer may be key material in the wrong place. */
+const BEGIN_LINE = /-----BEGIN ([A-Z0-9 ]{1,40})-----/g;
 
 /**
  * All blocks in `text`, in order. Text before, between and after them is skipped, line ends are of any kind, and lines

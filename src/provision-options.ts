@@ -50,6 +50,8 @@ export interface ProvisionOptions {
   readonly random?: Random;
 }
 
+/** A token must outlive a slow connection attempt, or no request would ever be sent with it. */
+const MIN_TOKEN_LIFE_SECONDS = 60;
 /** More is a slip of units. */
 const MAX_TOKEN_LIFE_SECONDS = 366 * 24 * 3_600;
 /** DPS takes messages of up to 96 KB (documented limit). */
@@ -67,10 +69,10 @@ const CHECKS: { readonly [Name in keyof Required<ProvisionOptions>]: Check } = {
   ca: caProblem,
   payload: payloadProblem,
   modelId: text(modelIdProblem),
-  deadlineMs: positive(Number.POSITIVE_INFINITY),
-  connectTimeoutMs: positive(Number.POSITIVE_INFINITY),
-  requestTimeoutMs: positive(Number.POSITIVE_INFINITY),
-  tokenLifeSeconds: positive(MAX_TOKEN_LIFE_SECONDS),
+  deadlineMs: positive(),
+  connectTimeoutMs: positive(),
+  requestTimeoutMs: positive(),
+  tokenLifeSeconds: tokenLifeProblem,
   signal: signalProblem,
   clock: methods(['monotonicMs', 'wallMs', 'after']),
   random: (value) => (typeof value === 'function' ? undefined : `it must be a function, not ${kindOf(value)}.`),
@@ -174,11 +176,15 @@ function text(check: (text: string) => string | undefined): Check {
   return (value) => (typeof value === 'string' ? check(value) : `it must be a text, not ${kindOf(value)}.`);
 }
 
-function positive(max: number): Check {
+function tokenLifeProblem(value: unknown): string | undefined {
+  if (typeof value === 'number' && value >= MIN_TOKEN_LIFE_SECONDS && value <= MAX_TOKEN_LIFE_SECONDS) return undefined;
+  return `it must be a number from ${MIN_TOKEN_LIFE_SECONDS} to ${MAX_TOKEN_LIFE_SECONDS}, not ${typeof value === 'number' ? String(value) : kindOf(value)}.`;
+}
+
+function positive(): Check {
   return (value) => {
-    if (typeof value === 'number' && value > 0 && value <= max) return undefined;
-    const bound = max === Number.POSITIVE_INFINITY ? '' : ` and at most ${max}`;
-    return `it must be a number above 0${bound}, not ${typeof value === 'number' ? String(value) : kindOf(value)}.`;
+    if (typeof value === 'number' && value > 0) return undefined;
+    return `it must be a number above 0, not ${typeof value === 'number' ? String(value) : kindOf(value)}.`;
   };
 }
 

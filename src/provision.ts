@@ -48,8 +48,9 @@ export async function provisionWith(parts: ProvisioningParts, log: ProgressLog):
     publishProgress(event);
     log.append(event);
   };
+  const startedAtMs = parts.clock.monotonicMs();
   try {
-    const config = await journeyConfig(parts);
+    const config = await journeyConfig(parts, startedAtMs);
     const outcome = await new Performer(parts, config, report).run();
     if (outcome.kind === 'failed') throw outcome.error;
     return provisionedDevice(parts, outcome);
@@ -78,7 +79,7 @@ function provisionedDevice(
 }
 
 /** Reads from the HSM what the machine must know before its first step, under the same deadline and signal. */
-async function journeyConfig(parts: ProvisioningParts): Promise<JourneyConfig> {
+async function journeyConfig(parts: ProvisioningParts, startedAtMs: number): Promise<JourneyConfig> {
   const { hsm, clock, signal, deadlineMs } = parts;
   const identity = await bounded(clock, deadlineMs, signal, async (within) => ({
     registrationId: checkedRegistrationId(await hsm.registrationId(within)),
@@ -93,7 +94,8 @@ async function journeyConfig(parts: ProvisioningParts): Promise<JourneyConfig> {
     ...(identity.tpm === undefined ? {} : { tpm: identity.tpm }),
     transport: parts.dps.name,
     endpoint: parts.endpoint,
-    deadlineMs,
+    // One bound over all: what reading the identity took is gone.
+    deadlineMs: Math.max(0, deadlineMs - (clock.monotonicMs() - startedAtMs)),
     connectTimeoutMs: parts.connectTimeoutMs,
     requestTimeoutMs: parts.requestTimeoutMs,
     hubTimeoutMs: parts.hubTimeoutMs,
@@ -141,6 +143,8 @@ class Performer {
   #operation: AbortController | undefined;
   #stopTimer: (() => void) | undefined;
   readonly #closings: Promise<void>[] = [];
+  /** The one being performed, and those that wait for it. */
+  readonly #inputs: JourneyInput[] = [];
   #settle: ((outcome: JourneyOutcome) => void) | undefined;
   #crash: ((error: unknown) => void) | undefined;
 
@@ -175,13 +179,20 @@ class Performer {
     return { monotonicMs: clock.monotonicMs(), wallMs: clock.wallMs(), random: random() };
   }
 
+  /** An input that comes while effects are performed (a listener or an HSM that cancels) waits until they are. */
   #feed(input: JourneyInput): void {
+    this.#inputs.push(input);
+    if (this.#inputs.length > 1) return;
     try {
-      const step = stepJourney(this.#journey, input, this.#now());
-      this.#journey = step.journey;
-      for (const effect of step.effects) this.#perform(effect);
+      for (let next: JourneyInput | undefined = input; next !== undefined; next = this.#inputs[0]) {
+        const step = stepJourney(this.#journey, next, this.#now());
+        this.#journey = step.journey;
+        for (const effect of step.effects) this.#perform(effect);
+        this.#inputs.shift();
+      }
       this.#arm();
     } catch (error) {
+      this.#inputs.length = 0;
       this.#crash?.(error);
     }
   }

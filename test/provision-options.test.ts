@@ -52,7 +52,8 @@ const WRONG: readonly (readonly [string, unknown, string, RegExp])[] = [
   ['a deadline as text', { idScope: 'x', hsm, deadlineMs: '5000' }, 'deadlineMs', /not a text/],
   ['a deadline of 0', { idScope: 'x', hsm, deadlineMs: 0 }, 'deadlineMs', /above 0, not 0/],
   ['a timeout that is NaN', { idScope: 'x', hsm, requestTimeoutMs: Number.NaN }, 'requestTimeoutMs', /NaN/],
-  ['a token for a thousand years', { idScope: 'x', hsm, tokenLifeSeconds: 4e10 }, 'tokenLifeSeconds', /at most/],
+  ['a token for a thousand years', { idScope: 'x', hsm, tokenLifeSeconds: 4e10 }, 'tokenLifeSeconds', /from 60 to/],
+  ['a token that no request would outlive', { idScope: 'x', hsm, tokenLifeSeconds: 30 }, 'tokenLifeSeconds', /not 30/],
   [
     'an AbortController as signal',
     { idScope: 'x', hsm, signal: new AbortController() },
