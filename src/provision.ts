@@ -21,6 +21,7 @@ import type { JsonValue } from './core/twin.js';
 import { publishProgress } from './diagnostics.js';
 import { CancelledError, DeadlineError, HsmError, isDpsError, ProtocolError } from './errors.js';
 import type { ProgressLog } from './progress-log.js';
+import { kindOf } from './value-kind.js';
 
 const HMAC_SHA256_BYTES = 32;
 
@@ -95,7 +96,7 @@ async function journeyConfig(parts: ProvisioningParts, startedAtMs: number): Pro
     transport: parts.dps.name,
     endpoint: parts.endpoint,
     // One bound over all: what reading the identity took is gone.
-    deadlineMs: Math.max(0, deadlineMs - (clock.monotonicMs() - startedAtMs)),
+    deadlineMs: Math.max(0, Math.round(deadlineMs - (clock.monotonicMs() - startedAtMs))),
     connectTimeoutMs: parts.connectTimeoutMs,
     requestTimeoutMs: parts.requestTimeoutMs,
     hubTimeoutMs: parts.hubTimeoutMs,
@@ -428,10 +429,16 @@ function hsmFailure(error: unknown, operation: string): unknown {
   if (isDpsError(error)) return error;
   return new HsmError({
     code: 'ERR_DPS_HSM_OPERATION',
-    message: `The HSM failed to ${operation}: ${error instanceof Error ? error.message : String(error)}`,
+    message: `The HSM failed to ${operation}: ${wordsOf(error)}`,
     operation,
     cause: error,
   });
+}
+
+/** What was thrown may be anything, also something that has no text form. */
+function wordsOf(error: unknown): string {
+  if (error instanceof Error) return error.message;
+  return typeof error === 'string' ? error : `it threw ${kindOf(error)}`;
 }
 
 function unreachable(value: never): never {

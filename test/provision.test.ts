@@ -264,6 +264,11 @@ describe('an HSM of one’s own', () => {
     });
   });
 
+  it('that throws what has no text form ends in an HsmError too', async () => {
+    const failing = hsm({ registrationId: () => Promise.reject(Object.create(null)) });
+    await expect(run(world([], { hsm: failing }))).rejects.toMatchObject({ code: 'ERR_DPS_HSM_OPERATION' });
+  });
+
   it('that never answers ends at the deadline', async () => {
     await expect(run(world([], { hsm: hsm({ sign: (_, __, signal) => never(signal) }) }))).rejects.toMatchObject({
       code: 'ERR_DPS_DEADLINE',
