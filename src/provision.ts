@@ -96,7 +96,7 @@ async function journeyConfig(parts: ProvisioningParts, startedAtMs: number): Pro
     transport: parts.dps.name,
     endpoint: parts.endpoint,
     // One bound over all: what reading the identity took is gone.
-    deadlineMs: Math.max(0, Math.round(deadlineMs - (clock.monotonicMs() - startedAtMs))),
+    deadlineMs: Math.max(0, Math.floor(deadlineMs - (clock.monotonicMs() - startedAtMs))),
     connectTimeoutMs: parts.connectTimeoutMs,
     requestTimeoutMs: parts.requestTimeoutMs,
     hubTimeoutMs: parts.hubTimeoutMs,
