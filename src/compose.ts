@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto';
-import type { SymmetricKeyHsmOptions } from '../hsm/symmetric-key.js';
-import type { X509FileHsmOptions } from '../hsm/x509-file.js';
+import { type SymmetricKeyHsmOptions, symmetricKeyHsm } from '../hsm/symmetric-key.js';
+import { type X509FileHsmOptions, x509FileHsm } from '../hsm/x509-file.js';
 import type { Hsm } from './core/attestation.js';
 import type { Clock, Random } from './core/clock.js';
 import type { HubTransport } from './core/hub.js';
@@ -9,7 +9,7 @@ import type { ProgressEvent } from './core/progress.js';
 import type { ProvisionedDevice } from './core/provisioned-device.js';
 import type { DpsTransport } from './core/transport.js';
 import { ProgressLog } from './progress-log.js';
-import { type ProvisioningParts, provisionWith } from './provision.js';
+import { bounded as boundedIdentity, type ProvisioningParts, provisionWith } from './provision.js';
 import {
   checkProvisionOptions,
   type DpsTransportName,
@@ -64,6 +64,8 @@ async function composeParts(options: ProvisionOptions): Promise<ProvisioningPart
   const connectTimeoutMs = options.connectTimeoutMs ?? DEFAULT_CONNECT_TIMEOUT_MS;
   const requestTimeoutMs = options.requestTimeoutMs ?? DEFAULT_REQUEST_TIMEOUT_MS;
   const tokenLifeSeconds = options.tokenLifeSeconds ?? DEFAULT_TOKEN_LIFE_SECONDS;
+  const deadlineMs = options.deadlineMs ?? DEFAULT_DEADLINE_MS;
+  const startedAtMs = clock.monotonicMs();
   const shared: TransportSettings = {
     clock,
     random,
@@ -75,7 +77,8 @@ async function composeParts(options: ProvisionOptions): Promise<ProvisioningPart
     ...(options.modelId === undefined ? {} : { modelId: options.modelId }),
   };
   const [hsm, dps, hub] = await Promise.all([
-    resolveHsm(options.hsm, clock, options.signal),
+    // Keys may be read from pipes: the deadline holds there, too.
+    boundedIdentity(clock, deadlineMs, options.signal, (signal) => resolveHsm(options.hsm, clock, signal)),
     resolveDpsTransport(options.transport ?? 'mqtt', shared),
     resolveHubTransport(options.hubTransport ?? 'mqtt', shared),
   ]);
@@ -88,7 +91,8 @@ async function composeParts(options: ProvisionOptions): Promise<ProvisioningPart
     clock,
     random,
     ...(options.payload === undefined ? {} : { payload: options.payload }),
-    deadlineMs: options.deadlineMs ?? DEFAULT_DEADLINE_MS,
+    deadlineMs,
+    startedAtMs,
     connectTimeoutMs,
     requestTimeoutMs,
     // The session bounds its own connect and its two tries at the twin; this is the belt over those braces.
@@ -114,11 +118,11 @@ async function resolveHsm(hsm: Hsm | HsmDescription, clock: Clock, signal: Abort
   switch (hsm.kind) {
     case 'symmetricKey': {
       const { kind: _, ...options } = hsm;
-      return (await import('../hsm/symmetric-key.js')).symmetricKeyHsm(options as SymmetricKeyHsmOptions, signal);
+      return symmetricKeyHsm(options as SymmetricKeyHsmOptions, signal);
     }
     case 'x509': {
       const { kind: _, ...options } = hsm;
-      return (await import('../hsm/x509-file.js')).x509FileHsm({ clock, ...options } as X509FileHsmOptions, signal);
+      return x509FileHsm({ clock, ...options } as X509FileHsmOptions, signal);
     }
     default:
       return unreachable(hsm);
@@ -134,7 +138,7 @@ async function resolveDpsTransport(
   const options = { clock, connectTimeoutMs, userAgent, randomUuid: randomUUID, ...(ca === undefined ? {} : { ca }) };
   switch (transport) {
     case 'mqtt':
-      return (await import('./transports/mqtt.js')).mqttDpsTransport(options);
+      return (await import('./mqtt-parts.js')).mqttDpsTransport(options);
     case 'https':
       return (await import('./transports/https.js')).httpsDpsTransport(options);
     default:
@@ -147,7 +151,7 @@ function resolveHubTransport(transport: HubTransportName | HubTransport, setting
   switch (transport) {
     case 'mqtt':
       return whenNeeded('mqtt', async () =>
-        (await import('./hub/session.js')).mqttHubTransport({ ...settings, newRequestId: randomUUID }),
+        (await import('./mqtt-parts.js')).mqttHubTransport({ ...settings, newRequestId: randomUUID }),
       );
     default:
       return unreachable(transport);

@@ -78,6 +78,12 @@ export class DpsError extends Error {
   readonly code: DpsErrorCode;
   readonly retryable: boolean;
 
+  /** Also true for the same class of another copy of the package, or of another of its doors. */
+  static override [Symbol.hasInstance](value: unknown): boolean {
+    if (Function.prototype[Symbol.hasInstance].call(this, value)) return true;
+    return isDpsError(value) && (this.name === 'DpsError' || this.name === value.name);
+  }
+
   constructor(options: DpsErrorOptions, retryable: boolean) {
     super(options.message, options.cause === undefined ? undefined : { cause: options.cause });
     this.code = options.code;

@@ -36,6 +36,8 @@ export interface ProvisioningParts {
   readonly random: Random;
   readonly payload?: JsonValue;
   readonly deadlineMs: number;
+  /** When the deadline began to run, if that was before `provisionWith`. */
+  readonly startedAtMs?: number;
   readonly connectTimeoutMs: number;
   readonly requestTimeoutMs: number;
   readonly hubTimeoutMs: number;
@@ -49,7 +51,7 @@ export async function provisionWith(parts: ProvisioningParts, log: ProgressLog):
     publishProgress(event);
     log.append(event);
   };
-  const startedAtMs = parts.clock.monotonicMs();
+  const startedAtMs = parts.startedAtMs ?? parts.clock.monotonicMs();
   try {
     const config = await journeyConfig(parts, startedAtMs);
     const outcome = await new Performer(parts, config, report).run();
@@ -104,7 +106,8 @@ async function journeyConfig(parts: ProvisioningParts, startedAtMs: number): Pro
   };
 }
 
-function bounded<T>(
+/** Reads what an HSM gives within the deadline, also from one that never answers. */
+export function bounded<T>(
   clock: Clock,
   deadlineMs: number,
   signal: AbortSignal | undefined,
@@ -132,6 +135,9 @@ function bounded<T>(
     );
   });
 }
+
+/** What a part of the application's own may take to close. */
+const CLOSE_GRACE_MS = 5_000;
 
 /** The one loop that performs what the core orders. It decides nothing: it does, waits, and tells the machine what happened. */
 class Performer {
@@ -171,8 +177,19 @@ class Performer {
       this.#abandon();
       this.#closeConnection();
       this.#closeHub();
-      await Promise.allSettled(this.#closings);
+      await this.#closed();
     }
+  }
+
+  /** A part of the application's own may never finish closing: the journey ends all the same. */
+  #closed(): Promise<void> {
+    return new Promise((resolve) => {
+      const stopTimer = this.#parts.clock.after(CLOSE_GRACE_MS, resolve);
+      void Promise.allSettled(this.#closings).then(() => {
+        stopTimer();
+        resolve();
+      });
+    });
   }
 
   #now(): Now {

@@ -19,6 +19,7 @@ import { licenceTexts, readThirdParties, softwareBill } from './third-party.mjs'
 
 process.chdir(fileURLToPath(new URL('..', import.meta.url)));
 const manifest = JSON.parse(readFileSync('package.json', 'utf8'));
+const FRONT_DOOR = manifest.exports['.'].import.default;
 const targets = [...new Set(targetsOf(manifest.exports))];
 
 mkdirSync('node_modules/.cache', { recursive: true });
@@ -62,8 +63,23 @@ function settings() {
   };
 }
 
+/**
+ * The front door is made apart from the others. Made together, they would share what they have in common in many small
+ * chunks, and each of those costs half a millisecond at every start of a device.
+ */
 async function buildDoors() {
   const entries = targets.filter((target) => target.endsWith('.js')).concat(Object.values(manifest.bin));
+  const runs = await Promise.all([
+    buildTogether(entries.filter((target) => target === FRONT_DOOR)),
+    buildTogether(entries.filter((target) => target !== FRONT_DOOR)),
+  ]);
+  return {
+    inputs: Object.assign({}, ...runs.map(({ inputs }) => inputs)),
+    outputs: Object.assign({}, ...runs.map(({ outputs }) => outputs)),
+  };
+}
+
+async function buildTogether(entries) {
   const { metafile, outputFiles } = await build({
     ...settings(),
     entryPoints: Object.fromEntries(entries.map((target) => [nameOf(target), `${nameOf(target)}.ts`])),

@@ -8,11 +8,11 @@ export class ChunkGraph {
     this.#outputs = metafile.outputs;
   }
 
-  /** The file that was built from a source, e.g. `src/hub/session.ts`. */
-  fileOf(source: string): string {
-    const found = Object.entries(this.#outputs).find(([, { entryPoint }]) => entryPoint === source);
-    if (found === undefined) throw new Error(`${source} is no entry of its own in dist/`);
-    return found[0];
+  /** The file that a door may load, or is, and that was built from a source, e.g. `src/mqtt-parts.ts`. */
+  fileOf(source: string, door: string): string {
+    const found = [...this.reach([door], 'lazily')].find((file) => this.#output(file).entryPoint === source);
+    if (found === undefined) throw new Error(`${source} is no file of its own behind ${door}`);
+    return found;
   }
 
   /** All files that are loaded with `files`; with `lazily`, also what they may load later. */
