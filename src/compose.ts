@@ -7,17 +7,25 @@ import type { HubTransport } from './core/hub.js';
 import { resolveDpsEndpoint } from './core/identifiers.js';
 import type { ProgressEvent } from './core/progress.js';
 import type { ProvisionedDevice } from './core/provisioned-device.js';
+import type { RecordStore } from './core/store.js';
 import type { DpsTransport } from './core/transport.js';
+import { LastingSession } from './hub/lasting-session.js';
+import type { StrayErrorSink } from './hub/stray-error.js';
 import { ProgressLog } from './progress-log.js';
 import { bounded as boundedIdentity, type ProvisioningParts, provisionWith } from './provision.js';
 import {
   checkProvisionOptions,
+  checkRunOptions,
   type DpsTransportName,
   type HsmDescription,
   type HubTransportName,
   isHsmObject,
+  isSignal,
   type ProvisionOptions,
+  type RunOptions,
 } from './provision-options.js';
+import { type ReprovisionTriggers, type RunningDevice, runWith } from './run.js';
+import { fileRecordStore } from './state/file-store.js';
 import { systemClock } from './system-clock.js';
 import { PACKAGE_VERSION } from './version.js';
 
@@ -40,7 +48,7 @@ const DEFAULT_TOKEN_LIFE_SECONDS = 3_600;
  */
 export function provision(options: ProvisionOptions): Provisioning {
   const log = new ProgressLog();
-  const device = composeParts(options).then(
+  const device = composeParts(() => checkProvisionOptions(options), options).then(
     (parts) => provisionWith(parts, log),
     (error: unknown) => {
       log.end();
@@ -57,8 +65,31 @@ export function provision(options: ProvisionOptions): Provisioning {
   }) as Provisioning;
 }
 
-async function composeParts(options: ProvisionOptions): Promise<ProvisioningParts> {
-  checkProvisionOptions(options);
+/**
+ * Keeps a device provisioned: connects, comes back after lost connections, follows a moved hub and a rolled key, until
+ * `close()`. Everything that goes wrong is in the promises of what it returns, never thrown.
+ */
+export function run(options: RunOptions): RunningDevice {
+  const given = Object(options) as RunOptions;
+  const { reprovisionOn, onStrayError, signal } = given;
+  return runWith({
+    makeParts: (ownSignal) => composeParts(() => checkRunOptions(options), given, ownSignal),
+    makeHandle: (onTwin, onClose) => {
+      const session = new LastingSession({ onTwin, onClose, onStrayError });
+      return { session, attach: (next) => session.attach(next), end: (error) => session.end(error) };
+    },
+    log: new ProgressLog(),
+    signal: isSignal(signal) ? signal : undefined,
+    triggers: Object(reprovisionOn) as ReprovisionTriggers,
+  });
+}
+
+async function composeParts(
+  check: () => void,
+  options: ProvisionOptions & Pick<RunOptions, 'onStrayError'>,
+  signal: AbortSignal | undefined = options?.signal,
+): Promise<ProvisioningParts> {
+  check();
   const clock = options.clock ?? systemClock;
   const random = options.random ?? Math.random;
   const connectTimeoutMs = options.connectTimeoutMs ?? DEFAULT_CONNECT_TIMEOUT_MS;
@@ -75,10 +106,14 @@ async function composeParts(options: ProvisionOptions): Promise<ProvisioningPart
     userAgent: `dps-device/${PACKAGE_VERSION}`,
     ...(options.ca === undefined ? {} : { ca: options.ca }),
     ...(options.modelId === undefined ? {} : { modelId: options.modelId }),
+    ...(options.onStrayError === undefined ? {} : { onStrayError: options.onStrayError }),
   };
+  const store = resolveStore(options.state);
   const [hsm, dps, hub] = await Promise.all([
     // Keys may be read from pipes: the deadline holds there, too.
-    boundedIdentity(clock, deadlineMs, options.signal, (signal) => resolveHsm(options.hsm, clock, signal)),
+    boundedIdentity({ clock, deadlineMs, leftMs: deadlineMs, signal }, (within) =>
+      resolveHsm(options.hsm, clock, within),
+    ),
     resolveDpsTransport(options.transport ?? 'mqtt', shared),
     resolveHubTransport(options.hubTransport ?? 'mqtt', shared),
   ]);
@@ -91,6 +126,9 @@ async function composeParts(options: ProvisionOptions): Promise<ProvisioningPart
     clock,
     random,
     ...(options.payload === undefined ? {} : { payload: options.payload }),
+    ...store,
+    reprovision: options.reprovision ?? false,
+    startSpreadMs: options.startSpreadMs ?? 0,
     deadlineMs,
     startedAtMs,
     connectTimeoutMs,
@@ -98,7 +136,7 @@ async function composeParts(options: ProvisionOptions): Promise<ProvisioningPart
     // The session bounds its own connect and its two tries at the twin; this is the belt over those braces.
     hubTimeoutMs: connectTimeoutMs + 3 * requestTimeoutMs,
     tokenLifeSeconds,
-    ...(options.signal === undefined ? {} : { signal: options.signal }),
+    ...(signal === undefined ? {} : { signal }),
   };
 }
 
@@ -111,6 +149,15 @@ interface TransportSettings {
   readonly userAgent: string;
   readonly ca?: string | readonly string[];
   readonly modelId?: string;
+  readonly onStrayError?: StrayErrorSink;
+}
+
+/** A folder's store is made for this journey, and closed after it. */
+function resolveStore(state: string | RecordStore | undefined): Pick<ProvisioningParts, 'store' | 'release'> {
+  if (state === undefined) return {};
+  if (typeof state === 'object') return { store: state };
+  const store = fileRecordStore({ directory: state });
+  return { store, release: () => store.close() };
 }
 
 async function resolveHsm(hsm: Hsm | HsmDescription, clock: Clock, signal: AbortSignal | undefined): Promise<Hsm> {

@@ -27,12 +27,44 @@ export type DpsErrorCode =
   | 'ERR_DPS_HSM_REGISTRATION_ID'
   | 'ERR_DPS_HSM_NOT_EXPORTABLE'
   | 'ERR_DPS_HSM_OPERATION'
+  | 'ERR_DPS_HSM_TPM_UNREACHABLE'
+  | 'ERR_DPS_HSM_TPM_PERMISSION'
+  | 'ERR_DPS_HSM_TPM_BUSY'
+  | 'ERR_DPS_HSM_TPM_TIMEOUT'
+  | 'ERR_DPS_HSM_TPM_CONNECTION_LOST'
+  | 'ERR_DPS_HSM_TPM_RESPONSE'
+  | 'ERR_DPS_HSM_TPM_NOT_STARTED'
+  | 'ERR_DPS_HSM_TPM_AUTH'
+  | 'ERR_DPS_HSM_TPM_LOCKOUT'
+  | 'ERR_DPS_HSM_TPM_HIERARCHY'
+  | 'ERR_DPS_HSM_TPM_HANDLE'
+  | 'ERR_DPS_HSM_TPM_FULL'
+  | 'ERR_DPS_HSM_TPM_BLOB'
+  | 'ERR_DPS_HSM_TPM_NO_IDENTITY'
+  | 'ERR_DPS_HSM_TPM_FAILURE'
+  | 'ERR_DPS_HSM_STORE_MISSING'
+  | 'ERR_DPS_HSM_STORE_DAMAGED'
+  | 'ERR_DPS_HSM_ENTRY_MISSING'
+  | 'ERR_DPS_HSM_ENTRY_EXISTS'
+  // StoreError: the folder that keeps the record or the keys
+  | 'ERR_DPS_STORE_LOCKED'
+  | 'ERR_DPS_STORE_FULL'
+  | 'ERR_DPS_STORE_READ_ONLY'
+  | 'ERR_DPS_STORE_MODE'
+  | 'ERR_DPS_STORE_OWNER'
+  | 'ERR_DPS_STORE_UNREADABLE'
+  | 'ERR_DPS_STORE_UNWRITABLE'
+  | 'ERR_DPS_STORE_NEWER_FORMAT'
   // ClockError: the device's clock
   | 'ERR_DPS_CLOCK_IMPLAUSIBLE'
   // TransportError: network, TLS, broker
   | 'ERR_DPS_DNS'
   | 'ERR_DPS_CONNECT'
   | 'ERR_DPS_CONNECT_TIMEOUT'
+  | 'ERR_DPS_PROXY_AUTH'
+  | 'ERR_DPS_PROXY_REFUSED'
+  | 'ERR_DPS_PROXY_PROTOCOL'
+  | 'ERR_DPS_WEBSOCKET_REFUSED'
   | 'ERR_DPS_TLS_UNTRUSTED'
   | 'ERR_DPS_TLS_HANDSHAKE'
   | 'ERR_DPS_TLS_CLIENT_REFUSED'
@@ -42,6 +74,7 @@ export type DpsErrorCode =
   | 'ERR_DPS_CONNECTION_LOST'
   | 'ERR_DPS_REQUEST_TIMEOUT'
   | 'ERR_DPS_SESSION_CLOSED'
+  | 'ERR_DPS_BACKLOG'
   // ProtocolError: the peer sent what its contract forbids
   | 'ERR_DPS_PROTOCOL_TOPIC'
   | 'ERR_DPS_PROTOCOL_BODY'
@@ -123,6 +156,24 @@ export class HsmError extends DpsError {
   }
 }
 
+/** What was being done to the files of a store. */
+export type StoreOperation = 'read' | 'write' | 'remove' | 'lock';
+
+/** The device's disk: files that cannot be used as they are. What was stored before is still there. */
+export class StoreError extends DpsError {
+  static override readonly name: string = 'StoreError';
+  override readonly name: string = 'StoreError';
+  readonly operation: StoreOperation;
+  /** The file or folder at fault. */
+  readonly path: string;
+
+  constructor(options: DpsErrorOptions & { readonly operation: StoreOperation; readonly path: string }) {
+    super(options, options.code === 'ERR_DPS_STORE_LOCKED' || options.code === 'ERR_DPS_STORE_FULL');
+    this.operation = options.operation;
+    this.path = options.path;
+  }
+}
+
 /** The device's clock cannot be right; tokens and dates made from it would be refused. */
 export class ClockError extends DpsError {
   static override readonly name: string = 'ClockError';
@@ -134,7 +185,15 @@ export class ClockError extends DpsError {
 }
 
 /** Where on the way to the peer a transport failed. */
-export type TransportPhase = 'resolve' | 'connect' | 'tls' | 'mqtt-connect' | 'request' | 'established';
+export type TransportPhase =
+  | 'resolve'
+  | 'connect'
+  | 'proxy'
+  | 'tls'
+  | 'websocket'
+  | 'mqtt-connect'
+  | 'request'
+  | 'established';
 
 /** Network, TLS or broker. Retryable unless a certificate or credential was refused. */
 export class TransportError extends DpsError {
@@ -176,6 +235,9 @@ export class ProtocolError extends DpsError {
   }
 }
 
+/** Request time-out, conflict, too early, too many requests: what may pass by itself, as any 5xx may. */
+const PASSING_STATUSES: ReadonlySet<number> = new Set([408, 409, 425, 429]);
+
 /** DPS or the hub answered with an error. Quote `trackingId` to support. */
 export class ServiceError extends DpsError {
   static override readonly name: string = 'ServiceError';
@@ -200,7 +262,7 @@ export class ServiceError extends DpsError {
       readonly retryAfterMs?: number | undefined;
     },
   ) {
-    super(options, options.status === 409 || options.status === 429 || options.status >= 500);
+    super(options, PASSING_STATUSES.has(options.status) || options.status >= 500);
     this.service = options.service;
     this.status = options.status;
     this.errorCode = options.errorCode;

@@ -2,7 +2,7 @@
 export type { SymmetricKeyHsmOptions } from '../hsm/symmetric-key.js';
 export type { X509FileHsmOptions } from '../hsm/x509-file.js';
 export type { Provisioning } from './compose.js';
-export { provision } from './compose.js';
+export { provision, run } from './compose.js';
 export type {
   AttestationKind,
   Hsm,
@@ -27,6 +27,9 @@ export type {
 export type { RegistrationResult } from './core/messages.js';
 export type { ProgressEvent } from './core/progress.js';
 export type { ProvisionedDevice } from './core/provisioned-device.js';
+export type { DecodedRecord, DeviceRecord, RecordBinding } from './core/record.js';
+export { bindingDifference, decodeRecord, encodeRecord } from './core/record.js';
+export type { LoadedRecord, RecordStore } from './core/store.js';
 export type {
   DpsChallenge,
   DpsConnection,
@@ -38,7 +41,7 @@ export type {
 } from './core/transport.js';
 export type { DesiredChange, JsonObject, JsonValue, Twin, TwinSection } from './core/twin.js';
 export { PROGRESS_CHANNEL } from './diagnostics.js';
-export type { DpsErrorCode, TransportPhase } from './errors.js';
+export type { DpsErrorCode, StoreOperation, TransportPhase } from './errors.js';
 export {
   CancelledError,
   ClockError,
@@ -50,6 +53,16 @@ export {
   ProtocolError,
   RegistrationRejectedError,
   ServiceError,
+  StoreError,
   TransportError,
 } from './errors.js';
-export type { DpsTransportName, HsmDescription, HubTransportName, ProvisionOptions } from './provision-options.js';
+export type {
+  DpsTransportName,
+  HsmDescription,
+  HubTransportName,
+  ProvisionOptions,
+  RunOptions,
+} from './provision-options.js';
+export type { ReprovisionTriggers, RunningDevice } from './run.js';
+export type { FileRecordStore, FileRecordStoreOptions } from './state/file-store.js';
+export { fileRecordStore, readStoredRecord } from './state/file-store.js';

@@ -4,10 +4,12 @@ import type { Hsm } from './core/attestation.js';
 import type { Clock, Random } from './core/clock.js';
 import type { HubTransport } from './core/hub.js';
 import { hostNameProblem, idScopeProblem, modelIdProblem, resolveDpsEndpoint } from './core/identifiers.js';
+import type { RecordStore } from './core/store.js';
 import type { DpsTransport } from './core/transport.js';
 import type { JsonValue } from './core/twin.js';
 import { ConfigurationError, type DpsErrorCode } from './errors.js';
 import { nearestName } from './nearest-name.js';
+import type { ReprovisionTriggers } from './run.js';
 import { kindOf } from './value-kind.js';
 
 /** An HSM by description; the code behind it is loaded when it is used. */
@@ -29,6 +31,15 @@ export interface ProvisionOptions {
   readonly transport?: DpsTransportName | DpsTransport;
   /** How to talk to the hub. Default `mqtt`. */
   readonly hubTransport?: HubTransportName | HubTransport;
+  /**
+   * Where the assignment is remembered: a folder of the device's own, or a store of your own. With it, the next start
+   * goes straight to the hub, and back to DPS only when the hub does not want the device any more.
+   */
+  readonly state?: string | RecordStore;
+  /** Asks DPS first, whatever is remembered. Default false. */
+  readonly reprovision?: boolean;
+  /** The first packet leaves after a random part of this, so that a fleet that gets power at once does not ask at once. Default 0. */
+  readonly startSpreadMs?: number;
   /** PEM text (not a path) of the certificate authorities to trust INSTEAD of those built into Node. */
   readonly ca?: string | readonly string[];
   /** Sent to a custom allocation webhook. */
@@ -50,6 +61,13 @@ export interface ProvisionOptions {
   readonly random?: Random;
 }
 
+export interface RunOptions extends ProvisionOptions {
+  /** What, beside `reprovision()`, sends the device to DPS: a direct method, a new value of a desired property. Default nothing. */
+  readonly reprovisionOn?: ReprovisionTriggers;
+  /** Takes errors that no call waits for, such as those of listeners. Default: warnings of the process, ten a session. */
+  readonly onStrayError?: (error: unknown, origin: string) => void;
+}
+
 /** A token must outlive a slow connection attempt, or no request would ever be sent with it. */
 const MIN_TOKEN_LIFE_SECONDS = 60;
 /** More is a slip of units. */
@@ -57,15 +75,22 @@ const MAX_TOKEN_LIFE_SECONDS = 366 * 24 * 3_600;
 /** DPS takes messages of up to 96 KB (documented limit). */
 const MAX_PAYLOAD_BYTES = 96 * 1024;
 
+/** A day: more is a slip of units. */
+const MAX_START_SPREAD_MS = 24 * 3_600_000;
+
 /** One check an option: what is wrong with a value that was given, if anything. */
 type Check = (value: unknown) => string | undefined;
+type Checks<Options> = { readonly [Name in keyof Required<Options>]: Check };
 
-const CHECKS: { readonly [Name in keyof Required<ProvisionOptions>]: Check } = {
+const PROVISION_CHECKS: Checks<ProvisionOptions> = {
   idScope: text(idScopeProblem),
   hsm: hsmProblem,
   endpoint: text((endpoint) => hostNameProblem(resolveDpsEndpoint(endpoint))),
   transport: part(['mqtt', 'https'], ['open']),
   hubTransport: part(['mqtt'], ['open', 'connectionInfo']),
+  state: stateProblem,
+  reprovision: (value) => (typeof value === 'boolean' ? undefined : `it must be true or false, not ${kindOf(value)}.`),
+  startSpreadMs: startSpreadProblem,
   ca: caProblem,
   payload: payloadProblem,
   modelId: text(modelIdProblem),
@@ -75,11 +100,14 @@ const CHECKS: { readonly [Name in keyof Required<ProvisionOptions>]: Check } = {
   tokenLifeSeconds: tokenLifeProblem,
   signal: signalProblem,
   clock: methods(['monotonicMs', 'wallMs', 'after']),
-  random: (value) => (typeof value === 'function' ? undefined : `it must be a function, not ${kindOf(value)}.`),
+  random: functionProblem,
 };
 
-/** Options that may be left out, but are better not told to users who mistyped another. */
-const KNOWN = Object.keys(CHECKS).filter((name) => name !== 'clock' && name !== 'random');
+const RUN_CHECKS: Checks<RunOptions> = {
+  ...PROVISION_CHECKS,
+  reprovisionOn: triggersProblem,
+  onStrayError: functionProblem,
+};
 
 /**
  * Checks every option before the first packet.
@@ -87,15 +115,24 @@ const KNOWN = Object.keys(CHECKS).filter((name) => name !== 'clock' && name !== 
  * @throws {ConfigurationError} that names the option, what was expected and, for an unknown one, the nearest known.
  */
 export function checkProvisionOptions(options: unknown): asserts options is ProvisionOptions {
+  checkOptions(options, PROVISION_CHECKS, 'provision()');
+}
+
+/** The same for `run()`. */
+export function checkRunOptions(options: unknown): asserts options is RunOptions {
+  checkOptions(options, RUN_CHECKS, 'run()');
+}
+
+function checkOptions(options: unknown, checks: Readonly<Record<string, Check>>, call: string): void {
   if (!isObject(options)) {
     throw problem(
       'ERR_DPS_CONFIG_OPTION',
       'options',
-      `provision() takes one object, at least { idScope, hsm }, not ${kindOf(options)}.`,
+      `${call} takes one object, at least { idScope, hsm }, not ${kindOf(options)}.`,
     );
   }
   for (const name of Object.keys(options)) {
-    if (!Object.hasOwn(CHECKS, name)) throw unknownOption(name);
+    if (!Object.hasOwn(checks, name)) throw unknownOption(name, checks);
   }
   if (options.idScope === undefined)
     throw missing('idScope', 'the ID scope from the overview page of the DPS instance');
@@ -105,7 +142,7 @@ export function checkProvisionOptions(options: unknown): asserts options is Prov
       "what proves the device's identity, e.g. { kind: 'x509', certificate: 'device.pem', key: 'device.key' }",
     );
   }
-  for (const [name, check] of Object.entries(CHECKS)) {
+  for (const [name, check] of Object.entries(checks)) {
     const value = options[name];
     const wrong = value === undefined ? undefined : check(value);
     if (wrong !== undefined) throw problem('ERR_DPS_CONFIG_OPTION', name, `Option ${name}: ${wrong}`);
@@ -139,6 +176,34 @@ function hsmProblem(value: unknown): string | undefined {
     : `${absent} is missing: an object of your own of kind ${kind} needs the method ${absent}().`;
 }
 
+function stateProblem(value: unknown): string | undefined {
+  if (typeof value === 'string') {
+    return value === '' || value.includes('\0')
+      ? 'it must be the path of a folder, or a store of your own.'
+      : undefined;
+  }
+  return methods(['load', 'save', 'forget'])(value);
+}
+
+function startSpreadProblem(value: unknown): string | undefined {
+  if (typeof value === 'number' && value >= 0 && value <= MAX_START_SPREAD_MS) return undefined;
+  return `it must be a number from 0 to ${MAX_START_SPREAD_MS} (a day in ms), not ${typeof value === 'number' ? String(value) : kindOf(value)}.`;
+}
+
+function triggersProblem(value: unknown): string | undefined {
+  if (!isObject(value)) return `it must be an object such as { method: 'reprovision' }, not ${kindOf(value)}.`;
+  const other = Object.keys(value).find((name) => name !== 'method' && name !== 'desiredProperty');
+  if (other !== undefined) return `it knows method and desiredProperty, not ${JSON.stringify(other.slice(0, 60))}.`;
+  const wrong = Object.entries(value).find(
+    ([, each]) => each !== undefined && (typeof each !== 'string' || each === ''),
+  );
+  return wrong === undefined ? undefined : `${wrong[0]} must be a name, not ${kindOf(wrong[1])}.`;
+}
+
+function functionProblem(value: unknown): string | undefined {
+  return typeof value === 'function' ? undefined : `it must be a function, not ${kindOf(value)}.`;
+}
+
 function caProblem(value: unknown): string | undefined {
   const texts = Array.isArray(value) ? value : [value];
   if (texts.length === 0)
@@ -164,9 +229,13 @@ function payloadProblem(value: unknown): string | undefined {
     : `it has ${Buffer.byteLength(json)} bytes as JSON; DPS takes ${MAX_PAYLOAD_BYTES} at most.`;
 }
 
+/** Whether it can cancel. */
+export function isSignal(value: unknown): value is AbortSignal {
+  return isObject(value) && typeof value.aborted === 'boolean' && typeof value.addEventListener === 'function';
+}
+
 function signalProblem(value: unknown): string | undefined {
-  if (isObject(value) && typeof value.aborted === 'boolean' && typeof value.addEventListener === 'function')
-    return undefined;
+  if (isSignal(value)) return undefined;
   return isObject(value) && 'signal' in value
     ? 'it must be an AbortSignal; of an AbortController pass controller.signal.'
     : `it must be an AbortSignal, not ${kindOf(value)}.`;
@@ -216,9 +285,11 @@ function missing(option: string, what: string): ConfigurationError {
   return problem('ERR_DPS_CONFIG_MISSING_OPTION', option, `Option ${option} is missing: give ${what}.`);
 }
 
-function unknownOption(name: string): ConfigurationError {
-  const nearest = nearestName(name, KNOWN);
-  const hint = nearest === undefined ? `Known are ${KNOWN.join(', ')}.` : `Did you mean ${nearest}?`;
+function unknownOption(name: string, checks: Readonly<Record<string, Check>>): ConfigurationError {
+  // Time and chance may be left out, but are better not told to users who mistyped another.
+  const known = Object.keys(checks).filter((each) => each !== 'clock' && each !== 'random');
+  const nearest = nearestName(name, known);
+  const hint = nearest === undefined ? `Known are ${known.join(', ')}.` : `Did you mean ${nearest}?`;
   return problem('ERR_DPS_CONFIG_UNKNOWN_OPTION', name, `Option ${JSON.stringify(name)} is unknown. ${hint}`);
 }
 

@@ -4,12 +4,14 @@ import { encodeUtf8 } from '../src/core/bytes.js';
 import type { HubSession, HubTransport } from '../src/core/hub.js';
 import type { ProgressEvent } from '../src/core/progress.js';
 import type { ProvisionedDevice } from '../src/core/provisioned-device.js';
+import type { LoadedRecord } from '../src/core/store.js';
 import type { DpsChallenge, DpsCredential, DpsReply, DpsTransport } from '../src/core/transport.js';
 import type { Twin } from '../src/core/twin.js';
-import { TransportError } from '../src/errors.js';
+import { ConfigurationError, StoreError, TransportError } from '../src/errors.js';
 import { ProgressLog } from '../src/progress-log.js';
 import { type ProvisioningParts, provisionWith } from '../src/provision.js';
 import { ManualClock } from './fakes/manual-clock.js';
+import { FakeStore, turns } from './fakes/run-world.js';
 
 const TWIN: Twin = { desired: { version: 2, properties: { led: true } }, reported: { version: 1, properties: {} } };
 const reply = (status: number, body: unknown): DpsReply => ({
@@ -81,7 +83,11 @@ function world(
     name: 'fake',
     async open() {
       journal.push('hub open');
-      return { twin: TWIN, close: async () => void journal.push('hub close') } as unknown as HubSession;
+      return {
+        twin: TWIN,
+        closed: new Promise(() => {}),
+        close: async () => void journal.push('hub close'),
+      } as unknown as HubSession;
     },
     connectionInfo: ({ hostName, deviceId }) => ({
       mqttOptions: async () => ({ host: hostName }) as never,
@@ -298,5 +304,116 @@ describe('an HSM of one’s own', () => {
       'no token',
       'token',
     ]);
+  });
+});
+
+describe('a store', () => {
+  const stored = (hub: string): LoadedRecord => ({
+    kind: 'record',
+    record: {
+      binding: {
+        endpoint: 'dps.example',
+        idScope: '0ne00111111',
+        registrationId: 'dev-1',
+        attestation: 'symmetricKey',
+      },
+      assignment: { registrationId: 'dev-1', assignedHub: hub, deviceId: 'dev-1', status: 'assigned', raw: {} },
+      slot: 0,
+      dpsTransport: 'fake',
+      hubTransport: 'fake',
+      twin: TWIN,
+    },
+  });
+  const storeWith = (loaded: LoadedRecord): FakeStore => Object.assign(new FakeStore(), { loaded });
+
+  it('with a record sends the device straight to its hub', async () => {
+    const store = storeWith(stored('known.example'));
+    const w = world([], { store });
+    expect(await run(w)).toMatchObject({ assignedHub: 'known.example', source: 'stored' });
+    expect(w.journal).toEqual(['hub open', 'hub close']);
+    expect(w.clock.pending).toBe(0);
+  });
+
+  it('is passed by when DPS is to be asked, and gets what DPS says before the promise settles', async () => {
+    const store = storeWith(stored('known.example'));
+    const w = world([ASSIGNING, assigned()], { store, reprovision: true });
+    expect(await run(w)).toMatchObject({ assignedHub: 'hub.example', source: 'registered' });
+    // First that the device was sent elsewhere, then that it arrived.
+    expect(store.saved).toMatchObject([
+      { assignment: { assignedHub: 'known.example' }, movedTo: 'hub.example' },
+      { assignment: { assignedHub: 'hub.example' } },
+    ]);
+  });
+
+  it.each([
+    ['cannot save', new StoreError({ code: 'ERR_DPS_STORE_FULL', message: 'full', operation: 'write', path: 'x' })],
+  ])('that %s costs a warning among the events, no more', async (_, saving) => {
+    const log = new ProgressLog();
+    const store = Object.assign(new FakeStore(), { saving });
+    expect(await run(world([assigned()], { store }), log)).toMatchObject({ assignedHub: 'hub.example' });
+    expect(await read(log)).toContainEqual({ type: 'record', outcome: 'unsaved', detail: 'full' });
+  });
+
+  it('that is locked ends the journey before anything is sent', async () => {
+    const locked = new StoreError({ code: 'ERR_DPS_STORE_LOCKED', message: 'locked', operation: 'lock', path: 'x' });
+    const w = world([], { store: Object.assign(new FakeStore(), { loaded: locked }) });
+    await expect(run(w)).rejects.toBe(locked);
+    expect(w.journal).toEqual([]);
+  });
+
+  it('of one’s own that gives nonsense is named', async () => {
+    const w = world([], { store: storeWith({ kind: 'record' } as never) });
+    await expect(run(w)).rejects.toMatchObject({ code: 'ERR_DPS_CONFIG_OPTION', option: 'state' });
+  });
+
+  it.each([
+    ['found', stored('known.example')],
+    ['missing', { kind: 'none' } as const],
+  ])('is given back at the end, record %s', async (_, loaded) => {
+    let released = 0;
+    const release = async (): Promise<void> => {
+      released += 1;
+    };
+    const hubRefuses: HubTransport = {
+      ...world([]).parts.hub,
+      open: () => Promise.reject(new ConfigurationError({ code: 'ERR_DPS_CONFIG_OPTION', message: 'x', option: 'x' })),
+    };
+    await run(world([assigned()], { store: storeWith(loaded), release }));
+    await expect(run(world([assigned()], { store: storeWith(loaded), release, hub: hubRefuses }))).rejects.toThrow('x');
+    expect(released).toBe(2);
+  });
+});
+
+describe('a start that is spread', () => {
+  it('sends nothing before its time', async () => {
+    const w = world([assigned()], { startSpreadMs: 60_000, random: () => 0.25 });
+    const log = new ProgressLog();
+    const ended = provisionWith(w.parts, log);
+    await turns();
+    w.clock.advance(14_999);
+    await turns();
+    expect(w.journal).toEqual([]);
+    w.clock.advance(1);
+    await turns();
+    expect(w.journal.slice(0, 2)).toEqual(['open', 'register']);
+    await finish(w, ended);
+    expect(await read(log)).toContainEqual({ type: 'waiting', forMs: 15_000, reason: 'spread' });
+  });
+});
+
+describe('parts of one’s own that answer nonsense', () => {
+  it.each([
+    ['a connection', { dps: { name: 'own', open: async () => ({}) } }, 'transport'],
+    [
+      'a reply',
+      { dps: { name: 'own', open: async () => ({ exchange: async () => 'ok', close: async () => {} }) } },
+      'transport',
+    ],
+    ['a session', { hub: { ...world([]).parts.hub, open: async () => ({ twin: {} }) } }, 'hubTransport'],
+  ])('as %s are named', async (_, parts, option) => {
+    await expect(run(world([assigned()], parts as never))).rejects.toMatchObject({
+      name: 'ConfigurationError',
+      option,
+    });
   });
 });

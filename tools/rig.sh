@@ -7,6 +7,7 @@ cd "$(dirname "$0")/.."
 # command that must be there, and the package that brings it
 parts=(
   "openssl openssl"
+  "strace strace"
 )
 
 missing=()

@@ -90,7 +90,10 @@ export interface HubConnectionInfo {
 
 /** Options as MQTT.js `connect()` and Microsoft-compatible clients take them. */
 export interface MqttClientOptions {
-  readonly protocol: 'mqtts';
+  /** `wss` where the hub was reached by way of WebSocket. */
+  readonly protocol: 'mqtts' | 'wss';
+  /** Of the WebSocket's URL. */
+  readonly path?: string;
   readonly host: string;
   readonly port: number;
   readonly servername: string;

@@ -179,9 +179,10 @@ function interpretRefusal(
 ): Extract<InterpretedReply, { readonly kind: 'serviceError' | 'unexpected' }> {
   const { status } = reply;
   if (!(status >= 400)) return unknownStatus(status);
-  const isOverload = status === 429 || status >= 500;
+  // What stands in front of DPS says these, too, in bodies of its own; so the number counts alone.
+  const isPassing = status === 408 || status === 425 || status === 429 || status >= 500;
   const isUnreadable = body.kind === 'foreign' || body.kind === 'damaged';
-  if (isUnreadable && !isOverload) return unexpectedBody(status, body);
+  if (isUnreadable && !isPassing) return unexpectedBody(status, body);
   const members = body.kind === 'object' ? body.value : {};
   const error = serviceErrorOf({
     status,

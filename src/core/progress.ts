@@ -11,18 +11,40 @@ export type ProgressEvent =
     }
   | { readonly type: 'connecting'; readonly to: 'dps' | 'hub'; readonly peer: string; readonly attempt: number }
   | { readonly type: 'connected'; readonly to: 'dps' | 'hub'; readonly peer: string }
+  /** Asks what the service knows of the device, before it registers. */
+  | { readonly type: 'looking-up' }
   | { readonly type: 'registering'; readonly attempt: number }
   | { readonly type: 'challenged' }
   | { readonly type: 'assigning'; readonly operationId: string }
   | {
       readonly type: 'waiting';
       readonly forMs: number;
-      readonly reason: 'poll' | 'throttled' | 'unavailable' | 'network' | 'refused' | 'budget';
+      readonly reason: 'poll' | 'throttled' | 'unavailable' | 'network' | 'refused' | 'budget' | 'spread';
       readonly detail?: string;
     }
   | { readonly type: 'polling'; readonly operationId: string; readonly attempt: number }
   | { readonly type: 'next-credential'; readonly slot: number }
   | { readonly type: 'assigned'; readonly assignedHub: string; readonly deviceId: string; readonly substatus?: string }
   | { readonly type: 'twin'; readonly desiredVersion: number; readonly reportedVersion: number }
-  | { readonly type: 'provisioned'; readonly assignedHub: string; readonly deviceId: string }
+  | {
+      readonly type: 'provisioned';
+      readonly assignedHub: string;
+      readonly deviceId: string;
+      /** By a registration just now, or known from the record. */
+      readonly source: 'registered' | 'stored';
+    }
+  /** The stored record: what was found of it, and what became of saving it. */
+  | {
+      readonly type: 'record';
+      readonly outcome: 'found' | 'none' | 'damaged' | 'foreign' | 'saved' | 'unsaved';
+      readonly detail?: string;
+    }
+  /** The hub is left for DPS: it refused the device, could not be reached, or somebody asked for it. */
+  | {
+      readonly type: 'reprovisioning';
+      readonly reason: 'refused' | 'unreachable' | 'asked';
+      readonly detail: string;
+    }
+  /** The session at the hub is over; the way back begins. */
+  | { readonly type: 'offline'; readonly code: string; readonly message: string }
   | { readonly type: 'ended'; readonly code: string; readonly message: string };

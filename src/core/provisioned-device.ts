@@ -7,6 +7,8 @@ import type { Twin } from './twin.js';
 export interface ProvisionedDevice extends HubConnectionInfo {
   /** The service's own words: hub, device id, substatus, payload, dates, issued chain, and members not known here. */
   readonly assignment: RegistrationResult;
+  /** The name it registered under. */
+  readonly registrationId: string;
   readonly assignedHub: string;
   readonly deviceId: string;
   /** Registered just now, or taken from a stored record. */

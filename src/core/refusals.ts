@@ -115,6 +115,23 @@ const EXPLANATIONS: Readonly<Record<number, Explanation>> = {
     meaning: 'DPS is busy with another registration of the same device',
     advice: 'Let one process register the device, or try again when the other is done.',
   },
+  // The next three come from what stands in front of DPS.
+  408: {
+    code: 'ERR_DPS_SERVICE_UNAVAILABLE',
+    meaning: 'The request did not arrive in the time allowed',
+    advice: 'Try again; if this repeats, check how slow or lossy the network is.',
+  },
+  425: {
+    code: 'ERR_DPS_SERVICE_UNAVAILABLE',
+    meaning: 'The request came before the connection was trusted',
+    advice: 'Try again; it goes over a connection that is set up in full.',
+  },
+  511: {
+    code: 'ERR_DPS_SERVICE_UNAVAILABLE',
+    meaning:
+      'The network wants somebody to sign in before it lets the device through (Network Authentication Required)',
+    advice: 'Look at the captive portal of this network: sign in there, or have the device exempted from it.',
+  },
   429: {
     code: 'ERR_DPS_SERVICE_THROTTLED',
     meaning: 'DPS asks for fewer requests',

@@ -5,12 +5,13 @@ import {
   DeadlineError,
   type DpsError,
   ProtocolError,
+  type ServiceError,
   TransportError,
 } from '../errors.js';
 import type { AttestationKind } from './attestation.js';
 import { isPlausibleWallMs, type Now } from './clock.js';
 import { excerptOf } from './json-body.js';
-import { encodeRegisterBody, interpretReply, type RegistrationResult } from './messages.js';
+import { encodeRegisterBody, interpretReply, interpretStatusLookup, type RegistrationResult } from './messages.js';
 import type { ProgressEvent } from './progress.js';
 import { backoffMs, newRequestBudget, pollDelayMs, type RequestBudget, takeRequest, throttleDelayMs } from './retry.js';
 import { dpsResource } from './sas.js';
@@ -28,7 +29,7 @@ import type { JsonValue } from './twin.js';
  *            │                       │ ConnectionOpened                             ▲
  *            │                       ▼                                              │ ChallengeReceived
  *            │    no operation id ──┬── operation id known                          │
- *            │                      │                                               │
+ *            │   (AwaitingLookupReply before it, where wanted)                              │
  *            │   AwaitingRegisterReply ─────────────────────────────────────────────┘
  *            │            │ assigning            AwaitingStatusReply
  *            │            ▼                         │        ▲
@@ -53,8 +54,12 @@ export interface RegistrationConfig {
   /** For progress and messages only. */
   readonly transport: string;
   readonly endpoint: string;
-  /** Bound on everything, from `Started` on. */
+  /** Bound on everything, from `Started` on, or from `deadlineFromMs`. */
   readonly deadlineMs: number;
+  /** The monotonic time at which the deadline began to run, if that was before `Started`. */
+  readonly deadlineFromMs?: number;
+  /** Asks first what the service knows of the device, and registers only if that is no assignment. HTTPS only. */
+  readonly lookUpFirst?: boolean;
   /** Bound on one connection attempt, including the broker's consent. */
   readonly connectTimeoutMs: number;
   /** Bound on one request. */
@@ -100,6 +105,7 @@ export type RegistrationState =
   | { readonly name: 'Idle' }
   | { readonly name: 'AwaitingCredential' }
   | { readonly name: 'AwaitingConnection'; readonly timeoutAtMs: number }
+  | { readonly name: 'AwaitingLookupReply'; readonly timeoutAtMs: number }
   | { readonly name: 'AwaitingRegisterReply'; readonly timeoutAtMs: number }
   | { readonly name: 'AwaitingActivation' }
   | { readonly name: 'AwaitingPollTime'; readonly atMs: number }
@@ -111,11 +117,11 @@ export type RegistrationState =
 export interface Registration {
   readonly config: RegistrationConfig;
   readonly state: RegistrationState;
-  readonly memory: Memory;
+  readonly memory: RegistrationMemory;
 }
 
 /** What outlives a state. */
-interface Memory {
+export interface RegistrationMemory {
   readonly deadlineAtMs: number;
   /** Number of the last ticketed order. */
   readonly ticket: number;
@@ -123,6 +129,8 @@ interface Memory {
   readonly connected: boolean;
   /** Survives lost connections: polling goes on where it was. */
   readonly operationId: string | undefined;
+  /** The lookup has been answered, or none is wanted. */
+  readonly lookedUp: boolean;
   /** Monotonic time after which the credential in the host's hands must be made anew; undefined: none made yet. */
   readonly credentialUntilMs: number | undefined;
   /** The TPM holds the nonce key of this registration. */
@@ -152,20 +160,24 @@ export const MAX_UNAVAILABLE_CONNACKS = 3;
 /** An operation forgotten this often by the service is not ours to save. */
 export const MAX_RESTARTS = 3;
 
+/** What a registration takes over from what its host did before: numbers of orders, and the requests it spent. */
+export type RegistrationLegacy = Partial<Pick<RegistrationMemory, 'ticket' | 'budget'>>;
+
 /** A registration that has not started yet. */
-export function newRegistration(config: RegistrationConfig): Registration {
+export function newRegistration(config: RegistrationConfig, legacy: RegistrationLegacy = {}): Registration {
   return {
     config,
     state: { name: 'Idle' },
     memory: {
       deadlineAtMs: Number.POSITIVE_INFINITY,
-      ticket: 0,
+      ticket: legacy.ticket ?? 0,
       slot: 0,
       connected: false,
       operationId: undefined,
+      lookedUp: config.lookUpFirst !== true,
       credentialUntilMs: undefined,
       activated: false,
-      budget: newRequestBudget(0),
+      budget: legacy.budget ?? newRequestBudget(Number.NEGATIVE_INFINITY),
       connects: 0,
       registers: 0,
       polls: 0,
@@ -187,6 +199,7 @@ export function registrationWakeAtMs({ state, memory }: Registration): number | 
     case 'AwaitingActivation':
       return memory.deadlineAtMs;
     case 'AwaitingConnection':
+    case 'AwaitingLookupReply':
     case 'AwaitingRegisterReply':
     case 'AwaitingStatusReply':
       return Math.min(state.timeoutAtMs, memory.deadlineAtMs);
@@ -220,7 +233,7 @@ export function stepRegistration(registration: Registration, input: Registration
         ? connected(registration, now)
         : stay(registration);
     case 'ReplyReceived':
-      return awaits(registration, input.ticket, 'AwaitingRegisterReply', 'AwaitingStatusReply')
+      return awaits(registration, input.ticket, 'AwaitingLookupReply', 'AwaitingRegisterReply', 'AwaitingStatusReply')
         ? answered(registration, input.reply, now)
         : stay(registration);
     case 'ChallengeActivated':
@@ -241,8 +254,7 @@ export function stepRegistration(registration: Registration, input: Registration
 function start(registration: Registration, now: Now): RegistrationStep {
   const { config } = registration;
   const begun = remember(registration, {
-    deadlineAtMs: now.monotonicMs + config.deadlineMs,
-    budget: newRequestBudget(now.monotonicMs),
+    deadlineAtMs: (config.deadlineFromMs ?? now.monotonicMs) + config.deadlineMs,
   });
   const event: ProgressEvent = {
     type: 'started',
@@ -319,7 +331,21 @@ function proceed(registration: Registration, now: Now): RegistrationStep {
       effects: [],
     });
   }
-  return memory.operationId === undefined ? sendRegister(paid, now) : sendStatus(paid, memory.operationId, now);
+  if (memory.operationId !== undefined) return sendStatus(paid, memory.operationId, now);
+  return memory.lookedUp ? sendRegister(paid, now) : sendLookup(paid, now);
+}
+
+function sendLookup(registration: Registration, now: Now): RegistrationStep {
+  const { config, memory } = registration;
+  const ticket = memory.ticket + 1;
+  const body = encodeRegisterBody({ registrationId: config.registrationId });
+  return {
+    registration: {
+      ...remember(registration, { ticket }),
+      state: { name: 'AwaitingLookupReply', timeoutAtMs: now.monotonicMs + config.requestTimeoutMs },
+    },
+    effects: [report({ type: 'looking-up' }), { type: 'SendRequest', ticket, request: { kind: 'statusLookup', body } }],
+  };
 }
 
 function sendRegister(registration: Registration, now: Now): RegistrationStep {
@@ -363,6 +389,7 @@ function sendStatus(registration: Registration, operationId: string, now: Now): 
 
 function answered(registration: Registration, reply: DpsReply | DpsChallenge, now: Now): RegistrationStep {
   if (reply.kind === 'challenge') return challenged(registration, reply);
+  if (registration.state.name === 'AwaitingLookupReply') return lookedUp(registration, reply, now);
   const request = registration.state.name === 'AwaitingRegisterReply' ? 'register' : 'operationStatus';
   const meaning = interpretReply(reply, request, now.wallMs);
   switch (meaning.kind) {
@@ -378,6 +405,17 @@ function answered(registration: Registration, reply: DpsReply | DpsChallenge, no
     default:
       return unreachable(meaning);
   }
+}
+
+/** Whatever the lookup does not find, registering finds out. */
+function lookedUp(registration: Registration, reply: DpsReply, now: Now): RegistrationStep {
+  const meaning = interpretStatusLookup(reply, now.wallMs);
+  if (meaning.kind === 'found') return assigned(registration, meaning.result);
+  const next = remember(registration, { lookedUp: true });
+  if (meaning.kind === 'serviceError' && meaning.error.status !== 404) {
+    return refused(next, meaning.error, 'lookup', now);
+  }
+  return proceed(next, now);
 }
 
 function challenged(registration: Registration, challenge: DpsChallenge): RegistrationStep {
@@ -446,8 +484,8 @@ function assigned(registration: Registration, result: RegistrationResult): Regis
 /** The service answered with an error status. */
 function refused(
   registration: Registration,
-  error: Extract<ReturnType<typeof interpretReply>, { kind: 'serviceError' }>['error'],
-  request: 'register' | 'operationStatus',
+  error: ServiceError,
+  request: 'lookup' | 'register' | 'operationStatus',
   now: Now,
 ): RegistrationStep {
   if (error.status === 401 || error.status === 403) return credentialRefused(registration, error, now);
@@ -528,6 +566,7 @@ function wake(registration: Registration, now: Now): RegistrationStep {
       return now.monotonicMs >= state.timeoutAtMs
         ? failed(registration, silence(config.endpoint, 'connect', config.connectTimeoutMs), now)
         : stay(registration);
+    case 'AwaitingLookupReply':
     case 'AwaitingRegisterReply':
     case 'AwaitingStatusReply':
       return now.monotonicMs >= state.timeoutAtMs
@@ -595,7 +634,7 @@ function finish(registration: Registration, outcome: RegistrationOutcome): Regis
   };
 }
 
-function remember(registration: Registration, change: Partial<Memory>): Registration {
+function remember(registration: Registration, change: Partial<RegistrationMemory>): Registration {
   return { ...registration, memory: { ...registration.memory, ...change } };
 }
 
@@ -617,6 +656,7 @@ function awaitsAnOperation(registration: Registration, ticket: number): boolean 
     ticket,
     'AwaitingCredential',
     'AwaitingConnection',
+    'AwaitingLookupReply',
     'AwaitingRegisterReply',
     'AwaitingActivation',
     'AwaitingStatusReply',

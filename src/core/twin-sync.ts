@@ -24,8 +24,12 @@ export type TwinSync =
       readonly silences: number;
       /** Reads in a row that the hub put off. */
       readonly refusals: number;
+      /** The least version that the answer should bring, by the push that ordered the read. */
+      readonly soughtVersion: number;
+      /** Reads in a row that did not bring what the push that ordered them told of. */
+      readonly vainReads: number;
     }
-  | { readonly name: 'Following'; readonly twin: Twin; readonly ticket: number };
+  | { readonly name: 'Following'; readonly twin: Twin; readonly ticket: number; readonly vainReads: number };
 
 export type TwinSyncInput =
   /** The subscription is on its way: first connect, or a reconnect. */
@@ -38,7 +42,10 @@ export type TwinSyncInput =
   | { readonly type: 'ReportAccepted'; readonly version: number; readonly patch: JsonObject };
 
 export type TwinSyncEffect =
-  /** GET the twin: at once, or after the backoff for the `putOffs`th time in a row when that is not 0. */
+  /**
+   * GET the twin: at once, or after the backoff for the `putOffs`th time in a row when that is not 0: the hub puts the
+   * reads off, or its answers lag behind its pushes.
+   */
   | { readonly type: 'ReadTwin'; readonly ticket: number; readonly putOffs: number }
   | { readonly type: 'DeliverChange'; readonly change: DesiredChange }
   /** This connection will not bring the twin: reconnect, or report what the last read failed with. */
@@ -49,12 +56,18 @@ export interface TwinSyncStep {
   readonly effects: readonly TwinSyncEffect[];
 }
 
+/** Pushes kept until the answer comes; more than that, and the twin is read once more after it. */
+export const MAX_BUFFERED_PUSHES: number = 256;
+
 /** A read without an answer is repeated once on the same connection. */
 const READS_BEFORE_GIVING_UP = 2;
 
+/** So many reads in a row may be in vain before the next has to wait: a hub may answer from a copy that lags behind. */
+const VAIN_READS_AT_ONCE = 2;
+
 /** Knows nothing and waits for `Connected`. */
 export function newTwinSync(): TwinSync {
-  return { name: 'AwaitingTwin', known: undefined, ticket: 0, pushes: [], silences: 0, refusals: 0 };
+  return awaitingTwin(undefined, 0, 0, 0);
 }
 
 /** What the application knows of the twin; undefined before the first answer. */
@@ -66,7 +79,7 @@ export function knownTwin(sync: TwinSync): Twin | undefined {
 export function stepTwinSync(sync: TwinSync, input: TwinSyncInput): TwinSyncStep {
   switch (input.type) {
     case 'Connected':
-      return readAgain(sync, knownTwin(sync));
+      return read(knownTwin(sync), sync.ticket + 1, 0, 0);
     case 'TwinAnswered':
       return isAwaited(sync, input.ticket) ? answered(sync, input.twin) : stay(sync);
     case 'ReadFailed':
@@ -74,7 +87,7 @@ export function stepTwinSync(sync: TwinSync, input: TwinSyncInput): TwinSyncStep
     case 'PushReceived':
       return sync.name === 'Following' ? followPush(sync, input.push) : buffer(sync, input.push);
     case 'PushUnreadable':
-      return sync.name === 'Following' ? readAgain(sync, sync.twin) : buffer(sync, 'unreadable');
+      return sync.name === 'Following' ? followUnreadable(sync) : buffer(sync, 'unreadable');
     case 'ReportAccepted':
       return reportAccepted(sync, input.version, input.patch);
     default:
@@ -93,24 +106,40 @@ function stay(sync: TwinSync): TwinSyncStep {
   return { sync, effects: [] };
 }
 
-/** Starts afresh: the answer will cover every push that came before this moment, so none of them is kept. */
-function readAgain({ ticket: last }: TwinSync, known: Twin | undefined): TwinSyncStep {
-  const ticket = last + 1;
+function awaitingTwin(known: Twin | undefined, ticket: number, soughtVersion: number, vainReads: number): AwaitingTwin {
   return {
-    sync: { name: 'AwaitingTwin', known, ticket, pushes: [], silences: 0, refusals: 0 },
-    effects: [{ type: 'ReadTwin', ticket, putOffs: 0 }],
+    name: 'AwaitingTwin',
+    known,
+    ticket,
+    pushes: [],
+    silences: 0,
+    refusals: 0,
+    soughtVersion,
+    vainReads,
+  };
+}
+
+/** Starts afresh: the answer will cover every push that came before this moment, so none of them is kept. */
+function read(known: Twin | undefined, ticket: number, soughtVersion: number, vainReads: number): TwinSyncStep {
+  const putOffs = Math.max(0, vainReads - VAIN_READS_AT_ONCE + 1);
+  return {
+    sync: awaitingTwin(known, ticket, soughtVersion, vainReads),
+    effects: [{ type: 'ReadTwin', ticket, putOffs }],
   };
 }
 
 function buffer(sync: AwaitingTwin, push: DesiredPush | 'unreadable'): TwinSyncStep {
-  return stay({ ...sync, pushes: [...sync.pushes, push] });
+  // It orders a new read, whose answer covers whatever comes after it.
+  if (sync.pushes.at(-1) === 'unreadable') return stay(sync);
+  return stay({ ...sync, pushes: sync.pushes.length < MAX_BUFFERED_PUSHES ? [...sync.pushes, push] : ['unreadable'] });
 }
 
 /**
  * A lower version than the known one is an identity that was deleted and made anew: the answer is the truth. So it is
  * with the same version and other content: the new identity has caught up with the old one's number meanwhile.
  */
-function answered({ known, ticket, pushes }: AwaitingTwin, twin: Twin): TwinSyncStep {
+function answered(sync: AwaitingTwin, twin: Twin): TwinSyncStep {
+  const { known, ticket, pushes, soughtVersion } = sync;
   const effects: TwinSyncEffect[] = [];
   const patch = known === undefined ? {} : diffPatch(known.desired.properties, twin.desired.properties);
   const hasChanged = known?.desired.version !== twin.desired.version || Object.keys(patch).length > 0;
@@ -120,7 +149,8 @@ function answered({ known, ticket, pushes }: AwaitingTwin, twin: Twin): TwinSync
       change: { version: twin.desired.version, patch, desired: twin.desired },
     });
   }
-  return replay({ name: 'Following', twin, ticket }, effects, pushes);
+  const vainReads = twin.desired.version < soughtVersion ? sync.vainReads + 1 : 0;
+  return replay({ name: 'Following', twin, ticket, vainReads }, effects, pushes);
 }
 
 function replay(
@@ -132,7 +162,7 @@ function replay(
   for (const push of pushes) {
     // A gap ordered a new read, whose answer covers the pushes that are left.
     if (step.sync.name !== 'Following') break;
-    const next = push === 'unreadable' ? readAgain(step.sync, step.sync.twin) : followPush(step.sync, push);
+    const next = push === 'unreadable' ? followUnreadable(step.sync) : followPush(step.sync, push);
     step = { sync: next.sync, effects: [...step.effects, ...next.effects] };
   }
   return step;
@@ -141,12 +171,17 @@ function replay(
 function followPush(sync: Following, { version, patch }: DesiredPush): TwinSyncStep {
   const { desired } = sync.twin;
   if (version <= desired.version) return stay(sync);
-  if (version > desired.version + 1) return readAgain(sync, sync.twin);
+  if (version > desired.version + 1) return read(sync.twin, sync.ticket + 1, version, sync.vainReads);
   const changed = { version, properties: mergePatch(desired.properties, patch) };
   return {
     sync: { ...sync, twin: { ...sync.twin, desired: changed } },
     effects: [{ type: 'DeliverChange', change: { version, patch, desired: changed } }],
   };
+}
+
+/** It told of a change at least. */
+function followUnreadable({ twin, ticket, vainReads }: Following): TwinSyncStep {
+  return read(twin, ticket + 1, twin.desired.version + 1, vainReads);
 }
 
 function readFailed(sync: AwaitingTwin, reason: 'silence' | 'putOff' | 'refused'): TwinSyncStep {

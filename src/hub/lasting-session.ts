@@ -1,0 +1,320 @@
+import type { CancelSignal } from '../core/cancel-signal.js';
+import type { HubSession, TelemetryMessage, Unsubscribe } from '../core/hub.js';
+import { onCancel } from '../core/on-cancel.js';
+import { type DesiredChange, diffPatch, type JsonObject, type Twin } from '../core/twin.js';
+import { CancelledError, ConfigurationError, isDpsError, TransportError } from '../errors.js';
+import { sessionClosed } from './hub-errors.js';
+import type { MessageListener } from './message-inbox.js';
+import { type MethodHandler, methodTaken } from './method-router.js';
+import { checkFunction, checkMethodName, checkPatch, checkSignal, checkTelemetry } from './session-arguments.js';
+import { guard, type StrayErrorSink, StrayErrors } from './stray-error.js';
+import { telemetryPublish } from './telemetry.js';
+import { reportText } from './twin-client.js';
+
+/** So many operations wait for the hub at most; a device that is offline for days must not fill its memory. */
+export const MAX_WAITING_OPERATIONS = 1_000;
+/** A session that lives, and loses its connection under one operation so often, will not get it through. */
+const MAX_LOSSES_IN_A_SESSION = 3;
+/** Sends nothing: what is asked with it fails before that. */
+const ABORTED: AbortSignal = AbortSignal.abort();
+
+export interface LastingSessionOptions {
+  /** Hears of every change of the twin. */
+  readonly onTwin: (twin: Twin) => void;
+  /** What `close()` does. */
+  readonly onClose: () => Promise<void>;
+  readonly onStrayError?: StrayErrorSink | undefined;
+}
+
+/** A listener or handler of the application's, and what takes it off the session of the moment. */
+interface Registration {
+  readonly attach: (session: HubSession) => Unsubscribe;
+  detach: Unsubscribe | undefined;
+}
+
+/** An operation between two sessions. */
+interface Waiter {
+  readonly turn: number;
+  readonly wake: () => void;
+}
+
+/**
+ * One handle through all the sessions of a device's life: listeners and handlers stay, and what is sent while there is no
+ * session waits for the next one. Telemetry whose fate a lost connection left open is sent again: at least once.
+ */
+export class LastingSession implements HubSession {
+  readonly closed: Promise<Error | undefined>;
+  readonly #strays: StrayErrors;
+  readonly #onTwin: (twin: Twin) => void;
+  readonly #onClose: () => Promise<void>;
+  readonly #registrations: Set<Registration> = new Set();
+  readonly #desiredListeners: Set<(change: DesiredChange) => void> = new Set();
+  readonly #methodNames: Set<string> = new Set();
+  #session: HubSession | undefined;
+  #last: { readonly hostName: string; readonly deviceId: string; readonly twin: Twin } | undefined;
+  #ending: { readonly error: Error | undefined } | undefined;
+  /** Each waits for the next session, or the end. */
+  readonly #waiting: Set<Waiter> = new Set();
+  /** Counts operations: what was begun first is sent first, also again. */
+  #turns = 0;
+  #resolveClosed: (error: Error | undefined) => void = () => {};
+
+  constructor(options: LastingSessionOptions) {
+    this.#onTwin = options.onTwin;
+    this.#onClose = options.onClose;
+    this.#strays = new StrayErrors(options.onStrayError);
+    this.closed = new Promise((resolve) => {
+      this.#resolveClosed = resolve;
+    });
+  }
+
+  get hostName(): string {
+    return this.#known().hostName;
+  }
+
+  get deviceId(): string {
+    return this.#known().deviceId;
+  }
+
+  /** As last known, also while there is no connection. */
+  get twin(): Twin {
+    return this.#known().twin;
+  }
+
+  /** Whether there is a session at the moment. */
+  get isOnline(): boolean {
+    return this.#session !== undefined;
+  }
+
+  /** Takes over a session that has just been accepted. What changed in the twin meanwhile is delivered as one change. */
+  attach(session: HubSession): void {
+    this.detach();
+    if (this.#ending !== undefined) return;
+    const before = this.#last?.twin;
+    this.#session = session;
+    this.#remember(session);
+    session.onDesiredChange((change) => {
+      if (this.#session !== session) return;
+      this.#remember(session);
+      this.#tell(change);
+    });
+    for (const registration of this.#registrations) registration.detach = registration.attach(session);
+    const leave = (): void => this.#leave(session);
+    session.closed.then(leave, leave);
+    if (before !== undefined) this.#tellDifference(before, session.twin);
+    this.#wakeWaiting();
+  }
+
+  /** The session is over, or about to be; the next will come. */
+  detach(): void {
+    if (this.#session !== undefined) this.#remember(this.#session);
+    this.#session = undefined;
+    for (const registration of this.#registrations) {
+      registration.detach?.();
+      registration.detach = undefined;
+    }
+  }
+
+  /** There will be no further session: everything that waits fails. */
+  end(error: Error | undefined): void {
+    if (this.#ending !== undefined) return;
+    this.detach();
+    this.#ending = { error };
+    this.#registrations.clear();
+    this.#desiredListeners.clear();
+    this.#strays.end();
+    this.#wakeWaiting();
+    this.#resolveClosed(error);
+  }
+
+  onDesiredChange(listener: (change: DesiredChange) => void): Unsubscribe {
+    checkFunction(listener, 'listener', 'onDesiredChange()');
+    const own = (change: DesiredChange): void => listener(change);
+    this.#desiredListeners.add(own);
+    return () => this.#desiredListeners.delete(own);
+  }
+
+  async report(patch: JsonObject, signal?: CancelSignal): Promise<number> {
+    checkPatch(patch);
+    checkSignal(signal, 'report()');
+    // It may wait for days: it is judged now, and what the application changes in it later is another patch.
+    const taken = JSON.parse(reportText(patch)) as JsonObject;
+    const version = await this.#perform('reporting properties', signal, (session) => session.report(taken, signal));
+    if (this.#session !== undefined) this.#remember(this.#session);
+    return version;
+  }
+
+  async sendTelemetry(message: TelemetryMessage, signal?: CancelSignal): Promise<void> {
+    checkTelemetry(message);
+    checkSignal(signal, 'sendTelemetry()');
+    const taken = takeNow(message);
+    await this.#perform('sending telemetry', signal, (session) => session.sendTelemetry(taken, signal));
+  }
+
+  onMessage(listener: MessageListener): Unsubscribe {
+    checkFunction(listener, 'listener', 'onMessage()');
+    return this.#register((session) => session.onMessage(listener));
+  }
+
+  onMethod(name: string, handler: MethodHandler): Unsubscribe {
+    checkMethodName(name);
+    checkFunction(handler, 'handler', 'onMethod()');
+    if (this.#methodNames.has(name)) {
+      // The router of a session would say so, too, but only once there is one.
+      throw methodTaken(name);
+    }
+    const unsubscribe = this.#register((session) => session.onMethod(name, handler));
+    this.#methodNames.add(name);
+    let isMine = true;
+    return () => {
+      if (isMine) this.#methodNames.delete(name);
+      isMine = false;
+      unsubscribe();
+    };
+  }
+
+  /** Ends the run that the handle belongs to. */
+  close(): Promise<void> {
+    return this.#onClose();
+  }
+
+  #known(): { readonly hostName: string; readonly deviceId: string; readonly twin: Twin } {
+    if (this.#session !== undefined) this.#remember(this.#session);
+    if (this.#last === undefined) {
+      throw new TypeError('The device has not reached a hub yet: await ready of what run() returned first.');
+    }
+    return this.#last;
+  }
+
+  #remember({ hostName, deviceId, twin }: HubSession): void {
+    const isNew = this.#last?.twin !== twin;
+    this.#last = { hostName, deviceId, twin };
+    if (isNew) this.#onTwin(twin);
+  }
+
+  #tellDifference(before: Twin, now: Twin): void {
+    const patch = diffPatch(before.desired.properties, now.desired.properties);
+    if (before.desired.version === now.desired.version && Object.keys(patch).length === 0) return;
+    this.#tell({ version: now.desired.version, patch, desired: now.desired });
+  }
+
+  #tell(change: DesiredChange): void {
+    for (const listener of [...this.#desiredListeners]) {
+      // One that an earlier one took away is not called any more.
+      if (!this.#desiredListeners.has(listener)) continue;
+      guard(() => listener(change), this.#strays.take, 'desired listener');
+    }
+  }
+
+  #register(attach: (session: HubSession) => Unsubscribe): Unsubscribe {
+    const registration: Registration = { attach, detach: this.#session && attach(this.#session) };
+    if (this.#ending === undefined) this.#registrations.add(registration);
+    return () => {
+      this.#registrations.delete(registration);
+      registration.detach?.();
+      registration.detach = undefined;
+    };
+  }
+
+  async #perform<T>(
+    doing: string,
+    signal: CancelSignal | undefined,
+    work: (session: HubSession) => Promise<T>,
+  ): Promise<T> {
+    this.#turns += 1;
+    const turn = this.#turns;
+    if (this.#session === undefined && this.#waiting.size >= MAX_WAITING_OPERATIONS) throw this.#backlogError();
+    let losses = 0;
+    for (;;) {
+      const session = await this.#nextSession(doing, turn, signal);
+      try {
+        return await work(session);
+      } catch (error) {
+        if (signal?.aborted || error instanceof ConfigurationError) throw error;
+        if (await isOver(session)) {
+          this.#leave(session);
+          losses = 0;
+          continue;
+        }
+        losses += 1;
+        if (!isLoss(error) || losses >= MAX_LOSSES_IN_A_SESSION) throw error;
+      }
+    }
+  }
+
+  async #nextSession(doing: string, turn: number, signal: CancelSignal | undefined): Promise<HubSession> {
+    for (;;) {
+      if (signal?.aborted) throw new CancelledError({ state: doing, cause: signal.reason });
+      if (this.#ending !== undefined) throw this.#closedError();
+      if (this.#session !== undefined) return this.#session;
+      await this.#change(turn, signal);
+    }
+  }
+
+  /** Settles at the next session, the end, or the abort of the signal. */
+  #change(turn: number, signal: CancelSignal | undefined): Promise<void> {
+    return new Promise((resolve) => {
+      const wake = (): void => {
+        this.#waiting.delete(waiter);
+        stopListening();
+        resolve();
+      };
+      const waiter: Waiter = { turn, wake };
+      this.#waiting.add(waiter);
+      const stopListening = signal === undefined ? (): void => {} : onCancel(signal, wake);
+    });
+  }
+
+  /** A session that is over, if it is still the one. */
+  #leave(session: HubSession): void {
+    if (this.#session === session) this.detach();
+  }
+
+  #wakeWaiting(): void {
+    for (const { wake } of [...this.#waiting].sort((a, b) => a.turn - b.turn)) wake();
+  }
+
+  #backlogError(): TransportError {
+    const peer = this.#last?.hostName ?? 'the hub';
+    return new TransportError({
+      code: 'ERR_DPS_BACKLOG',
+      message: `${MAX_WAITING_OPERATIONS} operations wait for ${peer} already. Await what sendTelemetry() and report() return before the next, or drop data while the device is offline.`,
+      phase: 'established',
+      peer,
+      retryable: true,
+    });
+  }
+
+  #closedError(): TransportError {
+    const { hostName = 'its hub', deviceId = 'the device' } = this.#last ?? {};
+    return sessionClosed(hostName, deviceId, this.#ending?.error);
+  }
+}
+
+/** As it is now, encoded: a message may wait for days, and be sent more than once. */
+function takeNow(message: TelemetryMessage): TelemetryMessage {
+  const { payload } = telemetryPublish('-', message);
+  const { body, properties, ...rest } = message;
+  const isBytes = body instanceof Uint8Array;
+  return {
+    ...(isBytes ? {} : { contentType: 'application/json', contentEncoding: 'utf-8' }),
+    ...rest,
+    ...(properties === undefined ? {} : { properties: { ...properties } }),
+    body: isBytes ? payload.slice() : payload,
+  };
+}
+
+/** Whatever an operation failed with: if its session is over, the next one is to be tried. */
+async function isOver(session: HubSession): Promise<boolean> {
+  try {
+    await session.report({}, ABORTED);
+    return false;
+  } catch (error) {
+    return isDpsError(error) && error.code === 'ERR_DPS_SESSION_CLOSED';
+  }
+}
+
+/** The connection went away under the operation, and the session may get another. */
+function isLoss(error: unknown): boolean {
+  return isDpsError(error) && error.code === 'ERR_DPS_CONNECTION_LOST';
+}

@@ -1,0 +1,105 @@
+import type { HubSession } from './core/hub.js';
+import type { LoadedRecord } from './core/store.js';
+import { wordsOf } from './core/thrown-words.js';
+import type { DpsChallenge, DpsConnection, DpsReply } from './core/transport.js';
+import { ConfigurationError, HsmError, isDpsError } from './errors.js';
+import { kindOf } from './value-kind.js';
+
+/** Parts of the application's own may answer anything: what they give is looked at before it is used. */
+
+/** @throws {ConfigurationError} `ERR_DPS_CONFIG_OPTION` for what cannot carry a request. */
+export function checkedConnection(connection: unknown): DpsConnection {
+  if (hasMethods(connection, ['exchange', 'close'])) return connection as DpsConnection;
+  throw wrongPart('transport', 'open()', 'a connection with exchange() and close()', connection);
+}
+
+/** @throws {ConfigurationError} `ERR_DPS_CONFIG_OPTION` for what is neither a reply nor a challenge. */
+export function checkedReply(reply: unknown): DpsReply | DpsChallenge {
+  if (isObject(reply)) {
+    if (reply.kind === 'challenge' && reply.authenticationKey instanceof Uint8Array) return reply as never;
+    if (reply.kind === 'reply' && Number.isInteger(reply.status) && reply.body instanceof Uint8Array)
+      return reply as never;
+  }
+  const wanted = "{ kind: 'reply', status, body } with the body as a Uint8Array, or { kind: 'challenge', … }";
+  throw wrongPart('transport', 'exchange()', wanted, reply);
+}
+
+/** @throws {ConfigurationError} `ERR_DPS_CONFIG_OPTION` for what is no session with a twin. */
+export function checkedSession(session: unknown): HubSession {
+  if (
+    isObject(session) &&
+    isTwin(session.twin) &&
+    hasMethods(session, ['close']) &&
+    hasMethods(session.closed, ['then'])
+  )
+    return session as never;
+  throw wrongPart('hubTransport', 'open()', 'a session with twin, closed and close()', session);
+}
+
+const SESSION_METHODS = ['onDesiredChange', 'report', 'sendTelemetry', 'onMessage', 'onMethod', 'close'];
+
+/** @throws {ConfigurationError} `ERR_DPS_CONFIG_OPTION` for a session that cannot do all that applications ask of one. */
+export function checkedWholeSession(session: HubSession): HubSession {
+  const absent = SESSION_METHODS.find((name) => !hasMethods(session, [name]));
+  if (absent === undefined) return session;
+  throw wrongPart('hubTransport', 'open()', `a session with ${absent}()`, session);
+}
+
+/** @throws {ConfigurationError} `ERR_DPS_CONFIG_OPTION` for what is no finding of a store. */
+export function checkedLoad(loaded: unknown): LoadedRecord {
+  if (isObject(loaded)) {
+    if (loaded.kind === 'none') return loaded as never;
+    if (loaded.kind === 'damaged' && typeof loaded.what === 'string') return loaded as never;
+    if (loaded.kind === 'record' && isRecord(loaded.record)) return loaded as never;
+  }
+  throw wrongPart(
+    'state',
+    'load()',
+    "{ kind: 'record', record }, { kind: 'none' } or { kind: 'damaged', what }",
+    loaded,
+  );
+}
+
+/** What an HSM threw, as the error that leaves this package; the original is its cause. */
+export function hsmFailure(error: unknown, operation: string): Error {
+  if (isDpsError(error)) return error;
+  return new HsmError({
+    code: 'ERR_DPS_HSM_OPERATION',
+    message: `The HSM failed to ${operation}: ${wordsOf(error)}`,
+    operation,
+    cause: error,
+  });
+}
+
+/** As far as the journey looks into it. */
+function isRecord(record: unknown): boolean {
+  if (!isObject(record) || !isObject(record.binding) || !isObject(record.assignment)) return false;
+  const { endpoint, idScope, registrationId, attestation } = record.binding;
+  const { assignedHub, deviceId } = record.assignment;
+  const texts = [endpoint, idScope, registrationId, attestation, assignedHub, deviceId];
+  return texts.every((text) => typeof text === 'string') && Number.isInteger(record.slot) && isTwin(record.twin);
+}
+
+function isTwin(twin: unknown): boolean {
+  return isObject(twin) && [twin.desired, twin.reported].every(isTwinSection);
+}
+
+function isTwinSection(section: unknown): boolean {
+  return isObject(section) && typeof section.version === 'number' && isObject(section.properties);
+}
+
+function hasMethods(value: unknown, names: readonly string[]): boolean {
+  return isObject(value) && names.every((name) => typeof value[name] === 'function');
+}
+
+function isObject(value: unknown): value is Readonly<Record<string, unknown>> {
+  return typeof value === 'object' && value !== null;
+}
+
+function wrongPart(option: string, method: string, wanted: string, got: unknown): ConfigurationError {
+  return new ConfigurationError({
+    code: 'ERR_DPS_CONFIG_OPTION',
+    option,
+    message: `Option ${option}: ${method} of an object of your own must give ${wanted}, not ${kindOf(got)}.`,
+  });
+}

@@ -1,0 +1,408 @@
+import type { Hsm } from './core/attestation.js';
+import { decodeBase64 } from './core/bytes.js';
+import type { Now } from './core/clock.js';
+import type { HubOpenParameters, HubSession } from './core/hub.js';
+import {
+  type Arrival,
+  type Journey,
+  type JourneyConfig,
+  type JourneyEffect,
+  type JourneyInput,
+  type JourneyOutcome,
+  journeyWakeAtMs,
+  newJourney,
+  stepJourney,
+} from './core/journey.js';
+import { onCancel } from './core/on-cancel.js';
+import type { ProgressEvent } from './core/progress.js';
+import { formatSasToken, textToSign } from './core/sas.js';
+import type { RecordStore } from './core/store.js';
+import { asError } from './core/thrown-words.js';
+import type { DpsConnection, DpsCredential } from './core/transport.js';
+import type { Twin } from './core/twin.js';
+import type { DpsError } from './errors.js';
+import { isDpsError, ProtocolError, TransportError } from './errors.js';
+import { checkedSignature, checkedTlsCredential } from './hsm-answers.js';
+import { checkedConnection, checkedLoad, checkedReply, checkedSession, hsmFailure } from './part-answers.js';
+import type { ProvisioningParts } from './provision.js';
+
+/** What a part of the application's own may take to close. */
+const CLOSE_GRACE_MS = 5_000;
+
+/** What becomes of what the machine orders, apart from the work itself. */
+export interface Audience {
+  report(event: ProgressEvent): void;
+  /** A session that is the application's from now on, and over when `closed` settles. */
+  handOut?(session: HubSession, arrival: Arrival, before: Twin | undefined): void;
+}
+
+/** The one loop that performs what the core orders. It decides nothing: it does, waits, and tells the machine what happened. */
+export class Performer {
+  readonly #parts: ProvisioningParts;
+  readonly #audience: Audience;
+  #journey: Journey;
+  #credential: DpsCredential | undefined;
+  #connection: DpsConnection | undefined;
+  #session: HubSession | undefined;
+  #operation: AbortController | undefined;
+  #stopTimer: (() => void) | undefined;
+  readonly #closings: Set<Promise<void>> = new Set();
+  /** Ends when clearing up has taken too long. */
+  readonly #patience: AbortController = new AbortController();
+  /** The one being performed, and those that wait for it. */
+  readonly #inputs: JourneyInput[] = [];
+  #settle: ((outcome: JourneyOutcome) => void) | undefined;
+  #crash: ((error: unknown) => void) | undefined;
+  /** Also after a crash, of which the machine knows nothing. */
+  #isOver = false;
+
+  constructor(parts: ProvisioningParts, config: JourneyConfig, audience: Audience) {
+    this.#parts = parts;
+    this.#audience = audience;
+    this.#journey = newJourney(config);
+  }
+
+  async run(): Promise<JourneyOutcome> {
+    const { signal } = this.#parts;
+    let stopListening = (): void => {};
+    try {
+      return await new Promise<JourneyOutcome>((resolve, reject) => {
+        this.#settle = resolve;
+        this.#crash = reject;
+        if (signal?.aborted) {
+          this.feed({ type: 'CancelRequested', reason: signal.reason });
+          return;
+        }
+        if (signal !== undefined) {
+          stopListening = onCancel(signal, () => this.feed({ type: 'CancelRequested', reason: signal.reason }));
+        }
+        this.feed({ type: 'Started' });
+      });
+    } finally {
+      this.#isOver = true;
+      stopListening();
+      this.#stopTimer?.();
+      this.#abandon();
+      this.#closeConnection();
+      this.#closeHub();
+      await this.#closed();
+    }
+  }
+
+  /** An input that comes while effects are performed (a listener or an HSM that cancels) waits until they are. */
+  feed(input: JourneyInput): void {
+    if (this.#isOver) return;
+    this.#inputs.push(input);
+    if (this.#inputs.length > 1) return;
+    try {
+      for (let next: JourneyInput | undefined = input; next !== undefined; next = this.#inputs[0]) {
+        const step = stepJourney(this.#journey, next, this.#now());
+        this.#journey = step.journey;
+        for (const effect of step.effects) this.#perform(effect);
+        this.#inputs.shift();
+      }
+      this.#arm();
+    } catch (error) {
+      this.#inputs.length = 0;
+      this.#crash?.(error);
+    }
+  }
+
+  /** A part of the application's own may never finish closing: the journey ends all the same. */
+  #closed(): Promise<void> {
+    return new Promise((resolve) => {
+      const stopTimer = this.#parts.clock.after(CLOSE_GRACE_MS, () => {
+        this.#patience.abort(new Error('took too long to close'));
+        resolve();
+      });
+      void Promise.allSettled(this.#closings).then(() => {
+        stopTimer();
+        resolve();
+      });
+    });
+  }
+
+  #now(): Now {
+    const { clock, random } = this.#parts;
+    return { monotonicMs: clock.monotonicMs(), wallMs: clock.wallMs(), random: random() };
+  }
+
+  #arm(): void {
+    this.#stopTimer?.();
+    this.#stopTimer = undefined;
+    const wakeAtMs = journeyWakeAtMs(this.#journey);
+    if (wakeAtMs === undefined || wakeAtMs === Number.POSITIVE_INFINITY) return;
+    const { clock } = this.#parts;
+    this.#stopTimer = clock.after(wakeAtMs - clock.monotonicMs(), () => this.feed({ type: 'Woke' }));
+  }
+
+  #perform(effect: JourneyEffect): void {
+    switch (effect.type) {
+      case 'LoadRecord':
+        this.#begin(effect.ticket, (signal) => this.#loadRecord(effect.ticket, signal));
+        break;
+      case 'SaveRecord':
+        this.#begin(effect.ticket, (signal) => this.#saveRecord(effect, signal));
+        break;
+      case 'PrepareCredential':
+        this.#begin(effect.ticket, (signal) => this.#prepareCredential(effect, signal));
+        break;
+      case 'OpenConnection':
+        this.#begin(effect.ticket, (signal) => this.#openConnection(effect.ticket, signal));
+        break;
+      case 'SendRequest':
+        this.#begin(effect.ticket, (signal) => this.#sendRequest(effect, signal));
+        break;
+      case 'ActivateChallenge':
+        this.#begin(effect.ticket, (signal) => this.#activate(effect, signal));
+        break;
+      case 'StageIdentity':
+        this.#begin(effect.ticket, (signal) => this.#stage(effect, signal));
+        break;
+      case 'CommitIdentity':
+        this.#begin(effect.ticket, (signal) => this.#commit(effect.ticket, signal));
+        break;
+      case 'DiscardIdentity':
+        this.#discard();
+        break;
+      case 'OpenHub':
+        this.#begin(effect.ticket, (signal) => this.#openHub(effect, signal));
+        break;
+      case 'HandOutSession':
+        this.#handOut(effect);
+        break;
+      case 'CloseConnection':
+        this.#abandon();
+        this.#closeConnection();
+        break;
+      case 'CloseHub':
+        this.#abandon();
+        this.#closeHub();
+        break;
+      case 'ReportProgress':
+        this.#audience.report(effect.event);
+        break;
+      case 'FinishJourney':
+        this.#settle?.(effect.outcome);
+        break;
+      default:
+        unreachable(effect);
+    }
+  }
+
+  /** Starts the ticketed work; whatever was under way before is abandoned. */
+  #begin(ticket: number, work: (signal: AbortSignal) => Promise<JourneyInput>): void {
+    this.#abandon();
+    const operation = new AbortController();
+    this.#operation = operation;
+    work(operation.signal).then(
+      (input) => {
+        if (!operation.signal.aborted) this.feed(input);
+      },
+      (error: unknown) => {
+        if (operation.signal.aborted) return;
+        // A foreign error is a bug, here or in an injected part: it must surface as it is, not as a network problem.
+        if (isDpsError(error)) this.feed({ type: 'OperationFailed', ticket, error });
+        else this.#crash?.(error);
+      },
+    );
+  }
+
+  #abandon(): void {
+    this.#operation?.abort(new Error('abandoned'));
+    this.#operation = undefined;
+  }
+
+  async #loadRecord(ticket: number, signal: AbortSignal): Promise<JourneyInput> {
+    return { type: 'RecordLoaded', ticket, loaded: checkedLoad(await this.#store().load(signal)) };
+  }
+
+  async #saveRecord(
+    { ticket, record }: Extract<JourneyEffect, { type: 'SaveRecord' }>,
+    signal: AbortSignal,
+  ): Promise<JourneyInput> {
+    await this.#store().save(record, signal);
+    return { type: 'RecordSaved', ticket };
+  }
+
+  #store(): RecordStore {
+    const { store } = this.#parts;
+    if (store === undefined) throw new TypeError('A record was ordered where there is no store');
+    return store;
+  }
+
+  async #prepareCredential(
+    { ticket, slot, token }: Extract<JourneyEffect, { type: 'PrepareCredential' }>,
+    signal: AbortSignal,
+  ): Promise<JourneyInput> {
+    try {
+      this.#credential = await makeCredential(this.#parts.hsm, slot, token, signal);
+      return { type: 'CredentialReady', ticket };
+    } catch (error) {
+      throw hsmFailure(error, 'sign');
+    }
+  }
+
+  async #openConnection(ticket: number, signal: AbortSignal): Promise<JourneyInput> {
+    const { dps, endpoint, idScope } = this.#parts;
+    if (this.#credential === undefined) throw new TypeError('OpenConnection before PrepareCredential');
+    const { registrationId } = this.#journey.config;
+    const connection = checkedConnection(
+      await dps.open({ endpoint, idScope, registrationId, credential: this.#credential }, signal),
+    );
+    if (signal.aborted) this.#close(connection);
+    else this.#connection = connection;
+    return { type: 'ConnectionOpened', ticket };
+  }
+
+  async #sendRequest(
+    { ticket, request }: Extract<JourneyEffect, { type: 'SendRequest' }>,
+    signal: AbortSignal,
+  ): Promise<JourneyInput> {
+    if (this.#connection === undefined) throw new TypeError('SendRequest without a connection');
+    return {
+      type: 'ReplyReceived',
+      ticket,
+      reply: checkedReply(await this.#connection.exchange(request, signal)),
+    };
+  }
+
+  async #activate(
+    { ticket, authenticationKey }: Extract<JourneyEffect, { type: 'ActivateChallenge' }>,
+    signal: AbortSignal,
+  ): Promise<JourneyInput> {
+    try {
+      await asTpm(this.#parts.hsm).activate(authenticationKey, signal);
+      return { type: 'ChallengeActivated', ticket };
+    } catch (error) {
+      throw hsmFailure(error, 'activate challenge');
+    }
+  }
+
+  async #stage(
+    { ticket, authenticationKey }: Extract<JourneyEffect, { type: 'StageIdentity' }>,
+    signal: AbortSignal,
+  ): Promise<JourneyInput> {
+    const blob = decodeBase64(authenticationKey);
+    if (blob === undefined) {
+      throw new ProtocolError({
+        code: 'ERR_DPS_PROTOCOL_BODY',
+        message: 'The service assigned the device, but registrationState.tpm.authenticationKey is not Base64.',
+        expected: 'Base64',
+        got: `${authenticationKey.length} other characters`,
+      });
+    }
+    try {
+      await asTpm(this.#parts.hsm).stage(blob, signal);
+      return { type: 'IdentityStaged', ticket };
+    } catch (error) {
+      throw hsmFailure(error, 'stage hub identity');
+    }
+  }
+
+  async #commit(ticket: number, signal: AbortSignal): Promise<JourneyInput> {
+    try {
+      await asTpm(this.#parts.hsm).commit(signal);
+      return { type: 'IdentityCommitted', ticket };
+    } catch (error) {
+      throw hsmFailure(error, 'commit hub identity');
+    }
+  }
+
+  #discard(): void {
+    const { hsm } = this.#parts;
+    if (hsm.kind === 'tpm') this.#inBackground(() => hsm.discard(this.#patience.signal));
+  }
+
+  async #openHub(effect: Extract<JourneyEffect, { type: 'OpenHub' }>, signal: AbortSignal): Promise<JourneyInput> {
+    const { hub, hsm } = this.#parts;
+    const parameters: HubOpenParameters = {
+      hostName: effect.assignedHub,
+      deviceId: effect.deviceId,
+      hsm,
+      slot: effect.slot,
+    };
+    const session = checkedSession(await hub.open(parameters, signal));
+    if (signal.aborted) this.#close(session);
+    else this.#session = session;
+    return { type: 'HubReached', ticket: effect.ticket, twin: session.twin };
+  }
+
+  #handOut({ arrival, before }: Extract<JourneyEffect, { type: 'HandOutSession' }>): void {
+    const session = this.#session;
+    if (session === undefined) throw new TypeError('HandOutSession without a session');
+    this.#audience.handOut?.(session, arrival, before);
+    const lost = (error: unknown): void => {
+      if (this.#session === session) this.feed({ type: 'HubLost', error: lossOf(session, error) });
+    };
+    session.closed.then(lost, lost);
+  }
+
+  #closeConnection(): void {
+    if (this.#connection !== undefined) this.#close(this.#connection);
+    this.#connection = undefined;
+  }
+
+  #closeHub(): void {
+    if (this.#session !== undefined) this.#close(this.#session);
+    this.#session = undefined;
+  }
+
+  #close(part: { close(): Promise<void> }): void {
+    this.#inBackground(() => part.close());
+  }
+
+  /** Nothing that goes wrong in clearing up is worth more than what comes next; a part of the application's own may throw. */
+  #inBackground(work: () => Promise<void>): void {
+    const closing = (async () => work())().catch(() => {});
+    this.#closings.add(closing);
+    void closing.then(() => this.#closings.delete(closing));
+  }
+}
+
+/** Why a session is over, as an error that the machine can judge. */
+function lossOf(session: HubSession, thrown: unknown): DpsError {
+  if (isDpsError(thrown)) return thrown;
+  return new TransportError({
+    code: 'ERR_DPS_CONNECTION_LOST',
+    message:
+      thrown === undefined
+        ? `The session at ${session.hostName} was closed.`
+        : `The session at ${session.hostName} ended: ${asError(thrown).message}`,
+    phase: 'established',
+    peer: session.hostName,
+    retryable: true,
+    cause: thrown,
+  });
+}
+
+async function makeCredential(
+  hsm: Hsm,
+  slot: number,
+  token: { readonly resource: string; readonly expirySeconds: number } | undefined,
+  signal: AbortSignal,
+): Promise<DpsCredential> {
+  if (hsm.kind === 'x509') return { kind: 'x509', tls: checkedTlsCredential(await hsm.tlsCredential(slot, signal)) };
+  const sas =
+    token === undefined
+      ? undefined
+      : formatSasToken({
+          resource: token.resource,
+          signature: checkedSignature(await hsm.sign(textToSign(token.resource, token.expirySeconds), slot, signal)),
+          expirySeconds: token.expirySeconds,
+          keyName: 'registration',
+        });
+  if (hsm.kind === 'tpm')
+    return { kind: 'tpm', ...(await hsm.endorsement(signal)), ...(sas === undefined ? {} : { token: sas }) };
+  if (sas === undefined) throw new TypeError('A symmetric key needs a token order');
+  return { kind: 'sas', token: sas };
+}
+
+function asTpm(hsm: Hsm): Extract<Hsm, { kind: 'tpm' }> {
+  if (hsm.kind !== 'tpm') throw new TypeError(`A TPM order for an HSM of kind ${hsm.kind}`);
+  return hsm;
+}
+
+function unreachable(value: never): never {
+  throw new TypeError(`Unreachable: ${JSON.stringify(value)}`);
+}

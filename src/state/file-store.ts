@@ -1,0 +1,162 @@
+import { join } from 'node:path';
+import type { CancelSignal } from '../core/cancel-signal.js';
+import { type DeviceRecord, decodeRecord, encodeRecord, MAX_RECORD_BYTES } from '../core/record.js';
+import type { LoadedRecord, RecordStore } from '../core/store.js';
+import { type AbContent, AbFile } from '../durable/ab-file.js';
+import { throwIfCancelled, unlessCancelled } from '../durable/cancellation.js';
+import type { DurableIo } from '../durable/durable-io.js';
+import { type FileLock, lockFile } from '../durable/file-lock.js';
+import type { ProcessTable } from '../durable/process-table.js';
+import { newerFormatError, type StoreStep } from '../durable/store-failure.js';
+import { ConfigurationError, isDpsError, type StoreOperation } from '../errors.js';
+
+export interface FileRecordStoreOptions {
+  /** A folder of the device alone, on a disk of this machine. Made when missing, mode 0700; the folders above it are not. */
+  readonly directory: string;
+  /** Of the files in it, for more than one device in a folder: letters, digits, `-` and `_`. Default `device`. */
+  readonly name?: string;
+  /** The calls of the system, for tests. */
+  readonly io?: DurableIo;
+  readonly processes?: ProcessTable;
+}
+
+/** A record store that has to be closed. */
+export type FileRecordStore = RecordStore & Required<Pick<RecordStore, 'close'>>;
+
+/**
+ * Keeps the record in `NAME.a` and `NAME.b` (see `AbFile`). From its first call on it holds the lock `NAME.lock`, until
+ * `close()`: two programs that are one device would fight for its hub. A record is read without the lock where none can be
+ * made because the disk is full or read-only: the device starts from it all the same, and saving is what fails.
+ *
+ * Fails with `StoreError`: `ERR_DPS_STORE_LOCKED` while another store holds the lock, `ERR_DPS_STORE_NEWER_FORMAT` (from
+ * `load` and `save`) for a record of a later release, which only `forget` removes; and what `AbFile` fails with.
+ *
+ * @throws {ConfigurationError} `ERR_DPS_CONFIG_OPTION` when the name cannot be that of a file.
+ */
+export function fileRecordStore(options: FileRecordStoreOptions): FileRecordStore {
+  return new AbRecordStore(options);
+}
+
+/** Loads the record without the lock: to look at what another program may be using. Fails as `load` does. */
+export async function readStoredRecord(options: FileRecordStoreOptions, signal?: CancelSignal): Promise<LoadedRecord> {
+  const path = join(options.directory, nameOf(options));
+  return loadedRecordOf(await recordFile(options).read(signal), { operation: 'read', path });
+}
+
+class AbRecordStore implements FileRecordStore {
+  readonly #options: FileRecordStoreOptions;
+  readonly #file: AbFile;
+  #lock: FileLock | undefined;
+  /** One after the other: the lock that one call is taking must not be fought for by the next. */
+  #last: Promise<unknown> = Promise.resolve();
+
+  constructor(options: FileRecordStoreOptions) {
+    this.#options = options;
+    this.#file = recordFile(options);
+  }
+
+  load(signal: CancelSignal): Promise<LoadedRecord> {
+    return this.#enqueue('loading the record', signal, async () => {
+      await this.#takeLockIfWritable(signal);
+      return loadedRecordOf(await this.#file.read(signal), this.#step('read'));
+    });
+  }
+
+  save(record: DeviceRecord, signal: CancelSignal): Promise<void> {
+    return this.#enqueue('saving the record', signal, async () => {
+      const bytes = encodeRecord(record);
+      await this.#takeLock(signal);
+      // Fails for a record of a later release, which is not to be overwritten.
+      loadedRecordOf(await this.#file.read(signal), this.#step('write'));
+      await this.#file.write(bytes, signal);
+    });
+  }
+
+  forget(signal: CancelSignal): Promise<void> {
+    return this.#enqueue('forgetting the record', signal, async () => {
+      await this.#takeLockIfWritable(signal);
+      await this.#file.remove(signal);
+    });
+  }
+
+  async close(): Promise<void> {
+    await this.#enqueue('closing the store', undefined, async () => {
+      // A write that was cancelled comes to its end under the lock.
+      await this.#file.settled();
+      await this.#lock?.release();
+      this.#lock = undefined;
+    });
+  }
+
+  async #takeLock(signal: CancelSignal): Promise<void> {
+    const { directory, io, processes } = this.#options;
+    this.#lock ??= await lockFile(join(directory, `${nameOf(this.#options)}.lock`), {
+      signal,
+      ...(io === undefined ? {} : { io }),
+      ...(processes === undefined ? {} : { processes }),
+    });
+  }
+
+  /** Without room for a lock there may still be a record to start from, or one to make room by. */
+  async #takeLockIfWritable(signal: CancelSignal): Promise<void> {
+    await this.#takeLock(signal).catch((error: unknown) => {
+      if (!isUnwritableDisk(error)) throw error;
+    });
+  }
+
+  #step(operation: StoreOperation): StoreStep {
+    return { operation, path: join(this.#options.directory, nameOf(this.#options)) };
+  }
+
+  #enqueue<T>(state: string, signal: CancelSignal | undefined, work: () => Promise<T>): Promise<T> {
+    const result = this.#last.then(() => {
+      throwIfCancelled(signal, state);
+      return work();
+    });
+    this.#last = result.catch(() => undefined);
+    return unlessCancelled(signal, state, result);
+  }
+}
+
+const DEFAULT_NAME = 'device';
+
+function nameOf({ name }: FileRecordStoreOptions): string {
+  return name ?? DEFAULT_NAME;
+}
+
+function recordFile(options: FileRecordStoreOptions): AbFile {
+  const { directory, io } = options;
+  const name = nameOf(options);
+  if (typeof directory !== 'string' || directory === '' || directory.includes('\0')) {
+    throw optionError('directory', 'The folder of the store has no usable path. Give the path of a folder.');
+  }
+  if (typeof name !== 'string' || !/^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$/.test(name)) {
+    throw optionError(
+      'name',
+      'The name of the store must be 1 to 64 letters, digits, - or _, a letter or digit first.',
+    );
+  }
+  return new AbFile({ directory, name, maxBytes: MAX_RECORD_BYTES, ...(io === undefined ? {} : { io }) });
+}
+
+function loadedRecordOf(content: AbContent, step: StoreStep): LoadedRecord {
+  if (content.kind !== 'content') return content;
+  const decoded = decodeRecord(content.bytes);
+  const { damaged } = content;
+  switch (decoded.kind) {
+    case 'record':
+      return { kind: 'record', record: decoded.record, ...(damaged === undefined ? {} : { damaged }) };
+    case 'damaged':
+      return { kind: 'damaged', what: [decoded.what, ...(damaged === undefined ? [] : [damaged])].join(' ') };
+    case 'newer':
+      throw newerFormatError(step, decoded.format);
+  }
+}
+
+function isUnwritableDisk(error: unknown): boolean {
+  return isDpsError(error) && (error.code === 'ERR_DPS_STORE_FULL' || error.code === 'ERR_DPS_STORE_READ_ONLY');
+}
+
+function optionError(option: string, message: string): ConfigurationError {
+  return new ConfigurationError({ code: 'ERR_DPS_CONFIG_OPTION', option, message });
+}
