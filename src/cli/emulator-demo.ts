@@ -1,6 +1,6 @@
 import { randomBytes } from 'node:crypto';
-import { lstat, mkdir } from 'node:fs/promises';
-import { join } from 'node:path';
+import { lstat, mkdir, stat } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
 import type { Emulator, EmulatorConfig, makeSelfSigned } from '../emulator/index.js';
 import { ConfigurationError } from '../errors.js';
 import { writeFileWhole } from './output-file.js';
@@ -30,7 +30,7 @@ const CA_FILE = 'ca.pem';
 export async function prepareDemo(folder: InputSource, makeCertificate: typeof makeSelfSigned): Promise<void> {
   await makeFolder(folder);
   const present = await listPresent(folder.path);
-  if (present.includes(DEMO_CONFIG)) return;
+  if (present.includes(DEMO_CONFIG)) return checkLastingFiles(folder);
   if (present.length > 0) {
     throw folderError(
       folder,
@@ -85,10 +85,40 @@ function demoConfig(key: string): EmulatorConfig {
 
 async function makeFolder(folder: InputSource): Promise<void> {
   try {
-    await mkdir(folder.path, { recursive: true, mode: 0o700 });
+    await makeFolders(folder.path);
   } catch (error) {
-    const problem = (error as NodeJS.ErrnoException).code === 'EEXIST' ? 'is not a folder.' : explainFileError(error);
-    throw folderError(folder, problem, error);
+    const { code } = error as NodeJS.ErrnoException;
+    if (code === 'EEXIST')
+      throw folderError(folder, 'is not a folder. Give the path of a folder, or of none yet.', error);
+    if (code === 'ENOENT') throw folderError(folder, 'cannot be made there. Give another path.', error);
+    throw folderError(folder, explainFileError(error), error);
+  }
+}
+
+/** Not mkdir's own `recursive`, which never returns where a folder exists but takes no other, as /proc. */
+async function makeFolders(path: string): Promise<void> {
+  try {
+    await mkdir(path, { mode: 0o700 });
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException;
+    if (code === 'EEXIST' && (await stat(path)).isDirectory()) return;
+    if (code !== 'ENOENT' || dirname(path) === path) throw error;
+    await makeFolders(dirname(path));
+    await mkdir(path, { mode: 0o700 });
+  }
+}
+
+/** A pipe in the place of one would be waited for. */
+async function checkLastingFiles(folder: InputSource): Promise<void> {
+  for (const name of LASTING_FILES) {
+    const path = join(folder.path, name);
+    // One that is missing is told by whoever reads it.
+    const isFile = await stat(path).then(
+      (stats) => stats.isFile(),
+      () => true,
+    );
+    if (isFile) continue;
+    throw folderError({ ...folder, path }, 'is not a regular file. Remove it, or give another folder.');
   }
 }
 

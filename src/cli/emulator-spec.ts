@@ -32,6 +32,9 @@ Standard error then gets a line for everything that happens, never with a secret
 that is { "type": "trace", "event", "service", "protocol", "connection", ... } for what devices do,
 and { "type": "log", "line" } for the rest.
 
+A standard output that cannot be written ends it, in 74. A reader of either output that goes away,
+or does not read, does not.
+
 It runs until SIGINT or SIGTERM, then closes everything and ends in 0, as it was asked to; a second
 signal ends it at once, in 130 or 143.`;
 

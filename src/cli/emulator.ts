@@ -1,12 +1,13 @@
 import { dirname, join } from 'node:path';
 import type { Emulator, EmulatorConfig, EmulatorOptions } from '../emulator/index.js';
 import { quoteForShell } from '../shell-word.js';
-import { UsageError } from './cli-errors.js';
+import { OutputError, UsageError } from './cli-errors.js';
 import type { Command, CommandContext } from './command.js';
 import type { CommandLog } from './command-log.js';
 import { DEMO_CONFIG, prepareDemo, writeDeviceConfigs } from './emulator-demo.js';
 import { EMULATOR_SPEC } from './emulator-spec.js';
 import { EXIT } from './exit-codes.js';
+import { handOver } from './hand-over.js';
 import { type Options, readOptions } from './options.js';
 import { checkTarget, writeFileWhole } from './output-file.js';
 import { type InputSource, readJsonObjectInput } from './text-file.js';
@@ -40,7 +41,7 @@ async function runEmulator(
   const emulator = await door.startEmulator(config, {
     baseDirectory,
     log: (line) => logLine(log, line),
-    ...(log.isJson && { onTrace: (entry) => void log.entry({ type: 'trace', ...entry }, '') }),
+    ...(log.isJson && { onTrace: (entry) => log.entry({ type: 'trace', ...entry }, '') }),
   });
   try {
     await announce(emulator, config, { demo, caFile }, context);
@@ -85,7 +86,7 @@ async function announce(
   emulator: Emulator,
   config: EmulatorConfig,
   { demo, caFile }: Files,
-  { io, log, program }: CommandContext,
+  { io, log, interruption, program }: CommandContext,
 ): Promise<void> {
   const { idScope, idScopes, endpoints, caPem } = emulator;
   if (caFile !== undefined) await writeFileWhole(caFile, caPem, EVERYBODY);
@@ -100,20 +101,26 @@ async function announce(
     ...(caFile === undefined ? {} : { caFile: caFile.path }),
     ...(demo === undefined ? {} : { demo: { folder: demo.path, configurations } }),
   };
-  await io.stdout.write(`${JSON.stringify(line)}\n`);
+  await handOver(`${JSON.stringify(line)}\n`, io, interruption).catch(unlessReaderLeft);
   logLine(log, `DPS listens at ${endpoints.dps.mqtt} (MQTT) and ${endpoints.dps.https} (HTTPS), ID scope ${idScope}`);
   for (const hub of endpoints.hubs) logLine(log, `hub ${hub.name} listens at ${hub.mqtt} (MQTT)`);
   for (const path of configurations) {
     logLine(log, `a device to try: ${program} provision --config ${quoteForShell(path)}`);
   }
   const { host } = config;
-  if (host !== undefined && !/^(localhost|127\.\d+\.\d+\.\d+|::1)$/.test(host)) {
+  if (host !== undefined && !/^(localhost|127\.\d+\.\d+\.\d+|::1|\[::1\])$/.test(host)) {
     logLine(log, `careful: it listens on ${host}, where other machines may reach it`);
   }
 }
 
+/** A reader that goes away has seen enough; devices may still be coming. */
+function unlessReaderLeft(error: unknown): void {
+  const { cause } = error as { readonly cause?: { readonly code?: unknown } };
+  if (!(error instanceof OutputError) || cause?.code !== 'EPIPE') throw error;
+}
+
 function logLine(log: CommandLog, line: string): void {
-  void log.entry({ type: 'log', line }, line);
+  log.entry({ type: 'log', line }, line);
 }
 
 function aborted(signal: AbortSignal): Promise<void> {

@@ -1,10 +1,12 @@
 /** What becomes of a registration: which hub, which identity there, and what of an earlier assignment. */
+import { decodeBase64 } from '../core/bytes.js';
 import { chooseHub } from './allocation.js';
 import type { AllocationPolicy, EnrollmentEntry } from './enrollment.js';
 import type { JsonObject } from './json.js';
 import type { HubIdentity, LinkedHub } from './linked-hub.js';
 import type { RegistrationRecord, RegistrationSubstatus } from './registration-record.js';
-import type { HubAuthentication } from './verify.js';
+import type { TpmBlobDamage } from './tpm-activation.js';
+import type { AdmittedAuthentication, HubAuthentication } from './verify.js';
 
 /** Departures from the ordinary course of one operation. */
 export interface OperationScript {
@@ -19,6 +21,8 @@ export interface OperationScript {
   };
   /** What a custom allocation webhook would have returned. */
   readonly payload?: JsonObject;
+  /** What is wrong with the blob that a TPM gets its hub key in. */
+  readonly tpmBlob?: TpmBlobDamage;
 }
 
 /** A device that was let in, and how. */
@@ -26,7 +30,7 @@ export interface AdmittedDevice {
   readonly registrationId: string;
   readonly apiVersion: string;
   readonly entry: EnrollmentEntry;
-  readonly authentication: HubAuthentication;
+  readonly authentication: AdmittedAuthentication;
   readonly script: OperationScript;
 }
 
@@ -34,6 +38,10 @@ export interface HubChoice {
   readonly hubs: readonly LinkedHub[];
   /** For enrollments that do not say. */
   readonly defaultPolicy: AllocationPolicy;
+  /** Whether the device was a TPM already when it was assigned before: then its hub key stays. */
+  readonly wasTpm: boolean;
+  /** A hub key, Base64. */
+  makeKey(): string;
 }
 
 type Assignment = NonNullable<RegistrationRecord['assignment']>;
@@ -83,11 +91,13 @@ function settle(
   device: AdmittedDevice,
   previous: Assignment | undefined,
   hub: LinkedHub,
-  { hubs }: HubChoice,
+  choice: HubChoice,
 ): Assignment {
-  const { entry, authentication } = device;
+  const { entry } = device;
+  const { hubs } = choice;
   // The device id of a record stays, whatever the enrollment says by now, until the record is deleted.
   const deviceId = previous?.deviceId ?? entry.deviceId ?? device.registrationId;
+  const authentication = hubAuthentication(device, hub.authenticationOf(deviceId), choice);
   const identity: HubIdentity = { deviceId, isEdge: entry.isEdge, authentication };
   const initial = { tags: entry.initialTwin.tags, desired: entry.initialTwin.desired, reported: {} };
   const done = (substatus: RegistrationSubstatus): Assignment => ({ hubName: hub.name, deviceId, substatus });
@@ -104,4 +114,21 @@ function settle(
   hub.putDevice(identity, (migrates ? former?.contentOf(deviceId) : undefined) ?? initial, { overwrite: true });
   former?.removeDevice(deviceId);
   return done(migrates ? 'deviceDataMigrated' : 'deviceDataReset');
+}
+
+/** A TPM that comes again gets the key again that its hub knows it by, as long as it can take it. */
+function hubAuthentication(
+  { authentication }: AdmittedDevice,
+  current: HubAuthentication | undefined,
+  { wasTpm, makeKey }: HubChoice,
+): HubAuthentication {
+  if (authentication.type !== 'tpm') return authentication;
+  const fits = wasTpm && current?.type === 'sas' && isTpmKey(current.primaryKey);
+  return fits ? current : { type: 'sas', primaryKey: makeKey(), secondaryKey: makeKey() };
+}
+
+/** More than a block of SHA-256 no TPM takes for an HMAC key. */
+function isTpmKey(keyBase64: string): boolean {
+  const length = decodeBase64(keyBase64)?.length ?? 0;
+  return length >= 1 && length <= 64;
 }

@@ -56,9 +56,14 @@ export const readFlag: Read<boolean> = (value, path) => {
   throw wrongOption(path, 'must be true or false');
 };
 
+export const readFunction: Read<unknown> = (value, path) => {
+  if (typeof value === 'function') return value;
+  throw wrongOption(path, `must be a function, not ${describeKind(value)}`);
+};
+
 export const readJsonObject: Read<JsonObject> = (value, path) => {
   if (isJsonObject(value)) return value;
-  throw wrongOption(path, 'must be an object');
+  throw wrongOption(path, `must be an object, not ${describeKind(value)}`);
 };
 
 export function readInteger(smallest: number, largest: number): Read<number> {
@@ -93,6 +98,11 @@ export function unsupportedOption(path: string, what: string): ConfigurationErro
 
 export function joinPath(path: string, key: string): string {
   return path === '' ? key : `${path}.${key}`;
+}
+
+function describeKind(value: unknown): string {
+  if (value === null || value === undefined) return String(value);
+  return Array.isArray(value) ? 'a list' : `a ${typeof value}`;
 }
 
 function suggestKey(key: string, known: readonly string[]): string {

@@ -1,11 +1,12 @@
 /** The emulator's configuration: a JSON document, or the same as an object. */
 import { createPrivateKey, type X509Certificate } from 'node:crypto';
-import { readFileSync } from 'node:fs';
+import { isIP } from 'node:net';
 import { dirname, resolve } from 'node:path';
-import { hostNameProblem, idScopeProblem } from '../core/identifiers.js';
+import { hostNameProblem, idScopeProblem, splitHostPort } from '../core/identifiers.js';
 import { ConfigurationError } from '../errors.js';
 import { describeJsonPlace } from '../json-place.js';
 import {
+  joinPath,
   openSection,
   optional,
   type Read,
@@ -23,6 +24,7 @@ import { readAllocationPolicy } from './enrollment-reader.js';
 import type { Fault } from './fault.js';
 import { readFault } from './fault-reader.js';
 import { type PemSource, readCertificate, readPrivateKey } from './pem-source.js';
+import { readRegularFile } from './regular-file.js';
 
 /** One hub. */
 export interface HubConfig {
@@ -143,6 +145,9 @@ const KEYS = [
   'faults',
 ];
 
+/** Far above thousands of enrollments. */
+const MAX_CONFIG_BYTES = 64 * 1_048_576;
+
 /** Eleven characters, as the service makes them; this one it never made. */
 const DEFAULT_ID_SCOPE = '0ne00000000';
 
@@ -164,11 +169,9 @@ export function loadEmulatorConfig(file: string): LoadedConfig {
 }
 
 function readConfigText(file: string): string {
-  try {
-    return readFileSync(file, 'utf8').replace(/^\uFEFF/, '');
-  } catch (cause) {
-    throw fileError(file, `cannot be read (${(cause as NodeJS.ErrnoException).code ?? 'unknown reason'}).`, cause);
-  }
+  const found = readRegularFile(file, MAX_CONFIG_BYTES);
+  if ('text' in found) return found.text;
+  throw fileError(file, found.problem, found.cause);
 }
 
 function fileError(file: string, problem: string, cause?: unknown): ConfigurationError {
@@ -178,7 +181,7 @@ function fileError(file: string, problem: string, cause?: unknown): Configuratio
 
 /** @throws {ConfigurationError} naming the path of what is wrong. */
 export function resolveConfig(config: unknown, baseDirectory: string): ResolvedConfig {
-  const section = openSection(config, '', KEYS, 'configuration');
+  const section = openSection(config, '', KEYS, "the emulator's configuration");
   const ports = optional(section, 'ports', (value, path) => openSection(value, path, ['mqtt', 'https']));
   const tls = optional(section, 'tls', (value, path) =>
     openSection(value, path, ['certificateAuthority', 'names', 'maxVersion']),
@@ -186,12 +189,12 @@ export function resolveConfig(config: unknown, baseDirectory: string): ResolvedC
   const stateFile = optional(section, 'stateFile', readText);
   return {
     scopes: readScopes(section, baseDirectory),
-    host: optional(section, 'host', readText),
-    hostName: optional(section, 'hostName', readHostName) ?? 'localhost',
+    host: optional(section, 'host', readAddress),
+    hostName: optional(section, 'hostName', readHostWithoutPort) ?? 'localhost',
     mqttPort: (ports && optional(ports, 'mqtt', readPort)) ?? 0,
     httpsPort: (ports && optional(ports, 'https', readPort)) ?? 0,
     authority: tls && optional(tls, 'certificateAuthority', readAuthority(baseDirectory)),
-    serverNames: (tls && optional(tls, 'names', readList(readText))) ?? [],
+    serverNames: (tls && optional(tls, 'names', readList(readAddress))) ?? [],
     maxVersion: (tls && optional(tls, 'maxVersion', readChoice(['TLSv1.2', 'TLSv1.3']))) ?? 'TLSv1.2',
     retryAfterSeconds: optional(section, 'retryAfterSeconds', readInteger(0, 86_400)) ?? 3,
     refuseConcurrent: optional(section, 'concurrentRegistrations', readChoice(['accept', 'refuse'])) === 'refuse',
@@ -235,6 +238,11 @@ function readScope(section: Section, index: number, baseDirectory: string): Reso
   const readScopeName: Read<string> = (value, path) => checked(readText(value, path), path, idScopeProblem);
   const isFirst = index === 0;
   const certificates = optional(section, 'certificates', readList(readNamedCertificate(baseDirectory))) ?? [];
+  refuseDuplicates(
+    joinPath(section.path, 'certificates'),
+    'name',
+    certificates.map(([name]) => name),
+  );
   return {
     idScope: isFirst
       ? (optional(section, 'idScope', readScopeName) ?? DEFAULT_ID_SCOPE)
@@ -242,12 +250,33 @@ function readScope(section: Section, index: number, baseDirectory: string): Reso
     allocationPolicy: optional(section, 'allocationPolicy', readAllocationPolicy) ?? 'hashed',
     hubs: optional(section, 'hubs', readList(readHub)) ?? [readHub({ name: `hub-${index + 1}` }, 'hubs[0]')],
     authorities: new Map(certificates),
-    enrollments: optional(section, 'enrollments', readList(keepUnread)) ?? [],
-    enrollmentGroups: optional(section, 'enrollmentGroups', readList(keepUnread)) ?? [],
+    enrollments: optional(section, 'enrollments', readEntries('registrationId')) ?? [],
+    enrollmentGroups: optional(section, 'enrollmentGroups', readEntries('enrollmentGroupId')) ?? [],
   };
 }
 
-const keepUnread: Read<Unread> = (value, path) => ({ value, path });
+/** Entries as they are, each with its place; the second of two with one id is refused. Ids ignore case. */
+function readEntries(idKey: string): Read<readonly Unread[]> {
+  return (value, path) => {
+    const places = new Map<string, string>();
+    const entries = readList<Unread>((entry, at) => ({ value: entry, path: at }))(value, path);
+    for (const entry of entries) {
+      const id = (entry.value as Readonly<Record<string, unknown>> | null)?.[idKey];
+      if (typeof id !== 'string') continue;
+      const first = places.get(id.toLowerCase());
+      if (first !== undefined) throw sameId(`${entry.path}.${idKey}`, id, `${first}.${idKey}`);
+      places.set(id.toLowerCase(), entry.path);
+    }
+    return entries;
+  };
+}
+
+function sameId(path: string, id: string, firstPath: string): ConfigurationError {
+  return wrongOption(
+    path,
+    `is ${JSON.stringify(id)}, which ${firstPath} is already (case does not count): remove one of them`,
+  );
+}
 
 const readHub: Read<ResolvedHub> = (value, path) => {
   const section = openSection(value, path, ['name', 'hostName', 'port', 'allocationWeight', 'applyAllocationPolicy']);
@@ -268,6 +297,20 @@ const readHubName: Read<string> = (value, path) => {
 };
 
 const readHostName: Read<string> = (value, path) => checked(readText(value, path), path, hostNameProblem);
+
+const readHostWithoutPort: Read<string> = (value, path) => {
+  const host = readHostName(value, path);
+  if (splitHostPort(host, 0)?.port === 0) return host;
+  throw wrongOption(path, 'must be a host without a port; ports are given as ports.mqtt, ports.https and hubs[].port');
+};
+
+/** An address goes without the brackets that set it apart from a port, which many write all the same. */
+const readAddress: Read<string> = (value, path) => {
+  const text = readText(value, path);
+  const address = /^\[(.*)\]$/s.exec(text)?.[1] ?? text;
+  if (address === text ? !/[\s/[\]]/.test(text) : isIP(address) === 6) return address;
+  throw wrongOption(path, 'must be an address or a host name, such as 127.0.0.1, ::1 or [::1]');
+};
 
 function readNamedCertificate(baseDirectory: string): Read<readonly [string, X509Certificate]> {
   return (value, path) => {

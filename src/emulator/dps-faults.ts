@@ -24,11 +24,13 @@ export interface RenderedReply {
 export function readScript(fault: TakenFault | undefined): OperationScript {
   const outcome = fault?.find('outcome');
   const payload = fault?.find('payload')?.payload;
+  const tpmBlob = fault?.find('tpmBlob')?.damage;
   return {
     delayPolls: fault?.find('delay')?.polls ?? 0,
     isImmediate: fault?.find('assignImmediately') !== undefined,
     ...(outcome && { outcome }),
     ...(payload && { payload }),
+    ...(tpmBlob && { tpmBlob }),
   };
 }
 

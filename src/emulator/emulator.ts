@@ -5,6 +5,7 @@ import { splitHostPort } from '../core/identifiers.js';
 import { ConfigurationError } from '../errors.js';
 import { systemClock } from '../system-clock.js';
 import { type EmulatorConfig, type ResolvedConfig, type ResolvedScope, resolveConfig } from './config.js';
+import { openSection, optional, readFunction, readJsonObject, readText } from './config-reader.js';
 import type { EmulatorContext } from './context.js';
 import { type FaultControls, FaultSwitches } from './faults.js';
 import { listenHttps } from './https-endpoint.js';
@@ -15,7 +16,8 @@ import { MqttEndpoint } from './mqtt-endpoint.js';
 import type { CertificateAuthority } from './pki.js';
 import { EmulatedScope, type ScopeControls } from './scope.js';
 import { makeServerIdentity, obtainAuthority } from './server-identity.js';
-import { damaged, loadState, StateWriter, type StoredState } from './state-file.js';
+import { damaged, loadState, StateWriter } from './state-file.js';
+import type { StoredState } from './state-reader.js';
 import { Trace, type TraceControls, type TraceEntry } from './trace.js';
 import type { World } from './world.js';
 
@@ -68,10 +70,13 @@ export interface Emulator extends ScopeControls {
  * @throws {ConfigurationError} when the configuration is wrong, naming the path; nothing is left open then.
  */
 export async function startEmulator(config: EmulatorConfig = {}, options: EmulatorOptions = {}): Promise<Emulator> {
+  checkOptions(options);
   const baseDirectory = options.baseDirectory ?? process.cwd();
   const resolved = resolveConfig(config, baseDirectory);
-  const parts = assemble(resolved, baseDirectory, options);
-  const authority = await obtainAuthority(resolved.authority, parts.stored?.authority);
+  const parts = await assemble(resolved, baseDirectory, options);
+  const authority = await restoring(resolved.stateFile, parts.stored, () =>
+    obtainAuthority(resolved.authority, parts.stored?.authority),
+  );
   const listening: Listening[] = [];
   const closeAll = async (): Promise<void> => {
     await Promise.all(listening.map((each) => each.close()));
@@ -80,7 +85,7 @@ export async function startEmulator(config: EmulatorConfig = {}, options: Emulat
   };
   try {
     const endpoints = await listenEverywhere(resolved, parts, authority, listening);
-    const writer = parts.startWriting(authority);
+    const writer = await parts.startWriting(authority);
     return makeControls(parts, authority, endpoints, async () => {
       await closeAll();
       await writer?.flush();
@@ -91,17 +96,28 @@ export async function startEmulator(config: EmulatorConfig = {}, options: Emulat
   }
 }
 
+function checkOptions(options: unknown): void {
+  const section = openSection(options, 'options', ['clock', 'random', 'log', 'onTrace', 'baseDirectory']);
+  for (const name of ['random', 'log', 'onTrace']) optional(section, name, readFunction);
+  optional(section, 'baseDirectory', readText);
+  optional(section, 'clock', (clock, path) => {
+    // A clock may well be the instance of a class, whose methods are not its own.
+    const methods = readJsonObject(clock, path);
+    for (const name of ['monotonicMs', 'wallMs', 'after']) readFunction(methods[name], `${path}.${name}`);
+  });
+}
+
 interface Parts {
   readonly context: EmulatorContext;
   readonly trace: Trace;
   readonly faults: FaultSwitches;
   readonly scopes: readonly EmulatedScope[];
   readonly stored: StoredState | undefined;
-  /** From here on changes are written, if there is a state file. */
-  startWriting(authority: CertificateAuthority): StateWriter | undefined;
+  /** From here on changes are written, if there is a state file. @throws {ConfigurationError} when it cannot be. */
+  startWriting(authority: CertificateAuthority): Promise<StateWriter | undefined>;
 }
 
-function assemble(config: ResolvedConfig, baseDirectory: string, options: EmulatorOptions): Parts {
+async function assemble(config: ResolvedConfig, baseDirectory: string, options: EmulatorOptions): Promise<Parts> {
   const clock = options.clock ?? systemClock;
   const world: World = { wallMs: () => clock.wallMs(), randomBytes: options.random ?? ((size) => randomBytes(size)) };
   const trace = new Trace(world.wallMs, (entry) => tell(options, entry));
@@ -118,7 +134,7 @@ function assemble(config: ResolvedConfig, baseDirectory: string, options: Emulat
       stored: stored?.scopes.find(({ idScope }) => idScope === scope.idScope),
       onChange: () => writer?.changed(),
     });
-  const scopes = restoring(config.stateFile, stored, () => config.scopes.map(makeScope));
+  const scopes = await restoring(config.stateFile, stored, () => config.scopes.map(makeScope));
   let connections = 0;
   const context: EmulatorContext = {
     clock,
@@ -133,7 +149,7 @@ function assemble(config: ResolvedConfig, baseDirectory: string, options: Emulat
       return connections;
     },
   };
-  const startWriting = (authority: CertificateAuthority): StateWriter | undefined => {
+  const startWriting = async (authority: CertificateAuthority): Promise<StateWriter | undefined> => {
     if (config.stateFile === undefined) return undefined;
     const { certificatePem, privateKeyPem } = authority;
     const take = (): StoredState => ({
@@ -141,9 +157,12 @@ function assemble(config: ResolvedConfig, baseDirectory: string, options: Emulat
       authority: { certificatePem, privateKeyPem },
       scopes: scopes.map((scope) => scope.snapshot()),
     });
-    writer = new StateWriter(config.stateFile, take, (error) =>
+    const first = new StateWriter(config.stateFile, take, (error) =>
       log(options, `The state file could not be written: ${error instanceof Error ? error.message : String(error)}`),
     );
+    await first.begin();
+    writer = first;
+    // What changed during the first write.
     writer.changed();
     return writer;
   };
@@ -151,9 +170,13 @@ function assemble(config: ResolvedConfig, baseDirectory: string, options: Emulat
 }
 
 /** What goes wrong while an earlier state is read back is the file's fault, unless the configuration says it is its own. */
-function restoring<T>(file: string | undefined, stored: StoredState | undefined, work: () => T): T {
+async function restoring<T>(
+  file: string | undefined,
+  stored: StoredState | undefined,
+  work: () => T | Promise<T>,
+): Promise<T> {
   try {
-    return work();
+    return await work();
   } catch (error) {
     if (file === undefined || stored === undefined) throw error;
     if (error instanceof ConfigurationError && !error.option?.startsWith('stateFile')) throw error;
@@ -169,7 +192,7 @@ async function listenEverywhere(
 ): Promise<EmulatorEndpoints> {
   const { host, hostName } = config;
   const hubs = config.scopes.flatMap((scope) => scope.hubs.map((hub) => ({ ...hub, idScope: scope.idScope })));
-  const names = [hostName, ...(host === undefined ? [] : [host]), ...config.serverNames];
+  const names = [hostOf(hostName), ...(host === undefined ? [] : [host]), ...config.serverNames];
   const hubNames = hubs.flatMap((hub) => (hub.hostName === undefined ? [] : [hostOf(hub.hostName)]));
   const identity = await makeServerIdentity(authority, [...names, ...hubNames]);
   const tls = makeTlsOptions(identity, config.maxVersion);

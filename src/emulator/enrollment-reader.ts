@@ -19,6 +19,7 @@ import {
 import type { AllocationPolicy, EnrollmentEntry, EntryAttestation } from './enrollment.js';
 import type { JsonObject } from './json.js';
 import { readCertificate } from './pem-source.js';
+import { parseStorageKey, type StorageKey } from './tpm-storage-key.js';
 import { propertiesProblem, TWIN_LIMITS } from './twin-document.js';
 import { makeEtag, makeSymmetricKey, type World } from './world.js';
 
@@ -178,14 +179,16 @@ function readAttestation(
 ): EntryAttestation {
   const section = openSection(value, path, ['type', 'symmetricKey', 'x509', 'tpm']);
   const type = optional(section, 'type', readChoice(['symmetricKey', 'x509', 'tpm', 'none']));
-  if (type === 'tpm' || type === 'none' || (section.values.tpm !== undefined && section.values.tpm !== null)) {
-    throw unsupportedOption(path, `${type ?? 'tpm'} attestation is not offered yet; use symmetricKey or x509.`);
+  if (type === 'none') {
+    throw unsupportedOption(path, 'none attestation is not offered; use symmetricKey, x509 or tpm.');
   }
   const symmetricKey = optional(section, 'symmetricKey', (inner, at) => readSymmetricKey(inner, at, around));
   const x509 = optional(section, 'x509', (inner, at) => readX509(inner, at, kind, around));
-  if (symmetricKey !== undefined && x509 !== undefined) throw wrongOption(path, 'must have one attestation, not two');
-  const found = symmetricKey ?? x509 ?? (type === 'symmetricKey' ? readSymmetricKey({}, path, around) : undefined);
-  if (found === undefined) throw wrongOption(path, 'must have symmetricKey or x509');
+  const tpm = optional(section, 'tpm', (inner, at) => readTpm(inner, at, kind));
+  const given = [symmetricKey, x509, tpm].filter((attestation) => attestation !== undefined);
+  if (given.length > 1) throw wrongOption(path, `must have one attestation, not ${given.length}`);
+  const found = given[0] ?? (type === 'symmetricKey' ? readSymmetricKey({}, path, around) : undefined);
+  if (found === undefined) throw wrongOption(path, 'must have symmetricKey, x509 or tpm');
   if (type !== undefined && type !== found.type) {
     throw wrongOption(joinPath(path, 'type'), `says "${type}", but the attestation beside it is "${found.type}"`);
   }
@@ -205,6 +208,26 @@ const readKey: Read<string> = (value, path) => {
   const bytes = typeof value === 'string' ? decodeBase64(value) : undefined;
   if (typeof value === 'string' && bytes !== undefined && bytes.length >= 16 && bytes.length <= 64) return value;
   throw wrongOption(path, 'must be Base64 of 16 to 64 bytes');
+};
+
+function readTpm(value: unknown, path: string, kind: EnrollmentEntry['kind']): EntryAttestation {
+  const section = openSection(value, path, ['endorsementKey', 'storageRootKey']);
+  if (kind === 'group') throw unsupportedOption(path, 'a TPM can only be enrolled alone; use enrollments, not groups.');
+  return {
+    type: 'tpm',
+    endorsementKey: required(section, 'endorsementKey', readStorageKey),
+    storageRootKey: optional(section, 'storageRootKey', readStorageKey),
+  };
+}
+
+const readStorageKey: Read<StorageKey> = (value, path) => {
+  const bytes = decodeBase64(readText(value, path));
+  const key = bytes === undefined ? { problem: 'it is no Base64' } : parseStorageKey(bytes);
+  if (!('problem' in key)) return key;
+  throw wrongOption(
+    path,
+    `must be the Base64 of TPM2B_PUBLIC of an RSA 2048 key, as tpm2_readpublic -f tss writes it: ${key.problem}`,
+  );
 };
 
 function readX509(

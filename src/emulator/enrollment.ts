@@ -1,6 +1,8 @@
 import type { X509Certificate } from 'node:crypto';
+import { encodeBase64 } from '../core/bytes.js';
 import type { JsonObject } from './json.js';
 import type { PemSource } from './pem-source.js';
+import type { StorageKey } from './tpm-storage-key.js';
 
 export type AllocationPolicy = 'hashed' | 'geoLatency' | 'static';
 
@@ -27,7 +29,7 @@ export interface CertificateSlots {
 
 /** How devices of an enrollment prove who they are. Exactly one of the members; `type` may be left out. */
 export interface AttestationMechanism {
-  readonly type?: 'symmetricKey' | 'x509';
+  readonly type?: 'symmetricKey' | 'x509' | 'tpm';
   /** Keys that are left out are generated: 64 random bytes. */
   readonly symmetricKey?: { readonly primaryKey?: string; readonly secondaryKey?: string };
   readonly x509?: {
@@ -38,6 +40,8 @@ export interface AttestationMechanism {
     /** Names of the scope's verified CA certificates. */
     readonly caReferences?: { readonly primary?: string; readonly secondary?: string };
   };
+  /** Individual enrollments: Base64 of TPM2B_PUBLIC. The storage root key is the device's, unless it sends none. */
+  readonly tpm?: { readonly endorsementKey: string; readonly storageRootKey?: string };
 }
 
 /** Mixed into an enrollment that is given with symmetric keys, whichever of them. */
@@ -87,7 +91,8 @@ export type EntryAttestation =
       readonly certificates: readonly X509Certificate[];
       /** Set when the certificates were named by reference. */
       readonly references?: readonly string[];
-    };
+    }
+  | { readonly type: 'tpm'; readonly endorsementKey: StorageKey; readonly storageRootKey: StorageKey | undefined };
 
 /** An enrollment that passed all checks. */
 export interface EnrollmentEntry {
@@ -140,6 +145,16 @@ function describeAttestation(attestation: EntryAttestation): AttestationMechanis
   if (attestation.type === 'symmetricKey') {
     const { type, primaryKey, secondaryKey } = attestation;
     return { type, symmetricKey: { primaryKey, secondaryKey } };
+  }
+  if (attestation.type === 'tpm') {
+    const { type, endorsementKey, storageRootKey } = attestation;
+    return {
+      type,
+      tpm: {
+        endorsementKey: encodeBase64(endorsementKey.bytes),
+        ...(storageRootKey && { storageRootKey: encodeBase64(storageRootKey.bytes) }),
+      },
+    };
   }
   if (attestation.references !== undefined) {
     const [primary, secondary] = attestation.references;

@@ -13,6 +13,7 @@ import {
 } from './config-reader.js';
 import type { Fault, FaultAction, FaultPoint, FaultResponse, FaultSubject } from './fault.js';
 import type { JsonValue } from './json.js';
+import { TPM_BLOB_DAMAGES } from './tpm-activation.js';
 
 const CONNECTION_STEPS = ['silent', 'cut', 'wait', 'raw'] as const;
 const REPLY_STEPS = [...CONNECTION_STEPS, 'respond', 'retryAfter'] as const;
@@ -22,7 +23,8 @@ const ACTIONS_AT: Readonly<Record<FaultPoint, readonly FaultAction['kind'][]>> =
   'dps.suback': [...CONNECTION_STEPS, 'suback'],
   'dps.puback': CONNECTION_STEPS,
   'dps.ping': CONNECTION_STEPS,
-  'dps.register': [...REPLY_STEPS, 'delay', 'assignImmediately', 'outcome', 'payload'],
+  'dps.challenge': [...CONNECTION_STEPS, 'respond', 'tpmBlob'],
+  'dps.register': [...REPLY_STEPS, 'delay', 'assignImmediately', 'outcome', 'payload', 'tpmBlob'],
   'dps.status': REPLY_STEPS,
   'dps.lookup': [...CONNECTION_STEPS, 'respond'],
   'hub.connack': [...CONNECTION_STEPS, 'connack', 'loseSession'],
@@ -92,6 +94,8 @@ function readAction(value: unknown, path: string, at: FaultPoint): FaultAction {
       return readOutcome(open('status', 'errorCode', 'errorMessage'));
     case 'payload':
       return { kind, payload: required(open('payload'), 'payload', readJsonObject) };
+    case 'tpmBlob':
+      return { kind, damage: required(open('damage'), 'damage', readChoice(TPM_BLOB_DAMAGES)) };
     case 'pushDesired':
       return readPush(open('patch', 'answer'));
   }

@@ -1,11 +1,14 @@
 import type { JsonObject, JsonValue } from './json.js';
+import type { TpmBlobDamage } from './tpm-activation.js';
 
-/** Steps at which something can go wrong; `dps.lookup` exists over HTTPS only, the connection steps over MQTT only. */
+/** Steps at which something can go wrong; `dps.challenge` and `dps.lookup` exist over HTTPS only, the connection steps over MQTT only. */
 export type FaultPoint =
   | 'dps.connack'
   | 'dps.suback'
   | 'dps.puback'
   | 'dps.ping'
+  /** A TPM's request without a token, which is answered with a challenge; over HTTPS. */
+  | 'dps.challenge'
   | 'dps.register'
   | 'dps.status'
   | 'dps.lookup'
@@ -49,6 +52,8 @@ export type FaultAction =
     }
   /** `dps.register`: what a custom allocation webhook would have added to the result. */
   | { readonly kind: 'payload'; readonly payload: JsonObject }
+  /** `dps.challenge`, `dps.register`: the blob with the challenge key, or the hub key, is spoiled for the TPM. */
+  | { readonly kind: 'tpmBlob'; readonly damage: TpmBlobDamage }
   /** `hub.connack`: the persisted session is lost; session present is 0. */
   | { readonly kind: 'loseSession' }
   /**

@@ -2,7 +2,7 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { createServer } from 'node:https';
 import type { TLSSocket, TlsOptions } from 'node:tls';
-import { decodeBase64, decodePercent } from '../core/bytes.js';
+import { decodeBase64, decodePercent, encodeBase64 } from '../core/bytes.js';
 import type { EmulatorContext } from './context.js';
 import { faultReply, type RenderedReply, readScript } from './dps-faults.js';
 import type { FaultPoint } from './fault.js';
@@ -10,6 +10,8 @@ import type { TakenFault } from './faults.js';
 import { type Listening, listen, presentedChain } from './listener.js';
 import { type Caller, MAX_BODY_BYTES, type ProvisioningScope } from './service.js';
 import { refuse, type ServiceReply } from './service-reply.js';
+import type { TpmBlobDamage } from './tpm-activation.js';
+import { findPresentedTpm, type PresentedTpm } from './tpm-presented.js';
 import type { TraceNote } from './trace.js';
 import type { PresentedCredential } from './verify.js';
 import { makeGuid } from './world.js';
@@ -39,8 +41,7 @@ export function listenHttps(context: EmulatorContext, options: HttpsEndpointOpti
     void exchange.run();
   });
   server.on('clientError', (_error, socket) => socket.destroy());
-  server.on('tlsClientError', (error) => {
-    const detail = `TLS handshake: ${error.message}`;
+  const noteTrouble = (detail: string): void =>
     context.note({
       service: 'none',
       protocol: 'https',
@@ -48,8 +49,10 @@ export function listenHttps(context: EmulatorContext, options: HttpsEndpointOpti
       connection: context.nextConnection(),
       detail,
     });
-  });
-  return listen(server, options.host, options.port, 'ports.https');
+  server.on('tlsClientError', (error) => noteTrouble(`TLS handshake: ${error.message}`));
+  return listen(server, options.host, options.port, 'ports.https', (error) =>
+    noteTrouble(`a connection could not be taken: ${error.message}`),
+  );
 }
 
 /** What a path and method ask for. */
@@ -98,11 +101,24 @@ class Exchange {
     try {
       const url = new URL(this.#request.url ?? '/', 'https://emulator');
       const body = await readBody(this.#request);
-      this.#answer(url, body);
+      this.#guard(() => this.#answer(url, body));
     } catch (error) {
-      this.#note('violation', { detail: error instanceof Error ? error.message : String(error) });
-      this.#socket.destroy();
+      this.#violate(error);
     }
+  }
+
+  /** Also what a timer does must not take the process down. */
+  #guard(work: () => void): void {
+    try {
+      work();
+    } catch (error) {
+      this.#violate(error);
+    }
+  }
+
+  #violate(error: unknown): void {
+    this.#note('violation', { detail: error instanceof Error ? error.message : String(error) });
+    this.#socket.destroy();
   }
 
   #answer(url: URL, body: Uint8Array): void {
@@ -122,12 +138,43 @@ class Exchange {
       this.#refuse(refuse(world, 404000, 'Not found.', `there is no ID scope "${route.idScope}" here`));
       return;
     }
-    this.#step(`dps.${route.kind}`, (fault) => {
-      this.#send(
-        faultReply(world, fault, () => this.#ask(scope, route, url, body, fault)),
-        route,
-      );
+    const tpm = route.kind === 'status' ? undefined : this.#findTpmWithoutToken(body);
+    this.#step(tpm === undefined ? `dps.${route.kind}` : 'dps.challenge', (fault) => {
+      const ask = (): ServiceReply =>
+        tpm === undefined
+          ? this.#ask(scope, route, url, body, fault)
+          : this.#challenge(scope, route, url, tpm, fault?.find('tpmBlob')?.damage);
+      this.#send(faultReply(world, fault, ask), route);
     });
+  }
+
+  /** A TPM without a token comes for the key to sign one with. */
+  #findTpmWithoutToken(body: Uint8Array): PresentedTpm | undefined {
+    const isProved = this.#credential().kind !== 'none';
+    return isProved || body.length > MAX_BODY_BYTES ? undefined : findPresentedTpm(body);
+  }
+
+  #challenge(
+    scope: ProvisioningScope,
+    { registrationId }: Route,
+    url: URL,
+    tpm: PresentedTpm,
+    damage: TpmBlobDamage | undefined,
+  ): ServiceReply {
+    const apiVersion = url.searchParams.get('api-version') ?? '';
+    const challenge = scope.challenge({ registrationId, apiVersion }, tpm, damage);
+    if ('status' in challenge) return challenge;
+    this.#note('challenge', {});
+    return {
+      status: 401,
+      // Not the shape of an error: that is how clients tell the two apart.
+      body: {
+        message: 'Authorization required, resend request using supplied key',
+        authenticationKey: encodeBase64(challenge.blob),
+        unencryptedAuthenticationKey: null,
+        keyName: 'registration',
+      },
+    };
   }
 
   #ask(
@@ -141,6 +188,7 @@ class Exchange {
       registrationId: route.registrationId,
       apiVersion: url.searchParams.get('api-version') ?? '',
       credential: this.#credential(),
+      takesChallenge: true,
     };
     const contentType = this.#request.headers['content-type'];
     if (body.length > 0 && contentType !== undefined && !/^application\/json\b/i.test(contentType)) {
@@ -172,7 +220,7 @@ class Exchange {
       this.#stepWithFault(fault, perform);
       return;
     }
-    const cancel = this.#context.clock.after(wait.ms, () => this.#stepWithFault(fault, perform));
+    const cancel = this.#context.clock.after(wait.ms, () => this.#guard(() => this.#stepWithFault(fault, perform)));
     this.#response.once('close', cancel);
   }
 

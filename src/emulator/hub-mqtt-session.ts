@@ -19,7 +19,8 @@ const DESIRED_PUSHES = '$iothub/twin/PATCH/properties/desired/#';
 const METHOD_CALLS = '$iothub/methods/POST/#';
 const TWIN_GET = /^\$iothub\/twin\/GET\/\?(.*)$/s;
 const TWIN_PATCH = /^\$iothub\/twin\/PATCH\/properties\/reported\/\?(.*)$/s;
-const METHOD_ANSWER = /^\$iothub\/methods\/res\/(\d{1,9})\/\?(.*)$/s;
+/** Any integer is a status. */
+const METHOD_ANSWER = /^\$iothub\/methods\/res\/(-?\d{1,16})\/\?(.*)$/s;
 const REFUSED_SUBSCRIPTION = 0x80;
 
 /** Larger messages end the connection. */
@@ -182,8 +183,9 @@ export class HubMqttSession implements MqttSession, DeviceLink {
     if (bag !== null) this.#receiveEvent(packet, bag[1] ?? '');
     else if (getId !== undefined) this.#readTwin(packet, getId);
     else if (patchId !== undefined) this.#writeTwin(packet, patchId);
-    else if (methodStatus !== undefined) this.#answerMethod(packet, Number(methodStatus), methodQuery ?? '');
-    else if (this.#context.unknownTopic === 'ignore') this.#connection.acknowledge(packet);
+    else if (Number.isSafeInteger(Number(methodStatus))) {
+      this.#answerMethod(packet, Number(methodStatus), methodQuery ?? '');
+    } else if (this.#context.unknownTopic === 'ignore') this.#connection.acknowledge(packet);
     else this.#connection.violate(`nothing is published at ${topic}`);
   }
 

@@ -45,6 +45,7 @@ export interface HubOptions {
 }
 
 const KEPT_TELEMETRY = 1000;
+const KEPT_TELEMETRY_BYTES = 16 * 1024 * 1024;
 
 interface Device {
   identity: HubIdentity;
@@ -64,7 +65,8 @@ export class Hub implements HubControls, LinkedHub {
   readonly #devices = new Map<string, Device>();
   readonly #methods: MethodCalls;
   #listeningNames: readonly string[] = [];
-  #telemetry: readonly ReceivedTelemetry[] = [];
+  readonly #telemetry: ReceivedTelemetry[] = [];
+  #telemetryBytes = 0;
 
   constructor(options: HubOptions) {
     this.name = options.name;
@@ -100,6 +102,10 @@ export class Hub implements HubControls, LinkedHub {
       if (how.overwrite) this.#mergeContent(device, content);
     }
     this.#options.onChange();
+  }
+
+  authenticationOf(deviceId: string): HubAuthentication | undefined {
+    return this.#devices.get(deviceId)?.identity.authentication;
   }
 
   contentOf(deviceId: string): TwinContent | undefined {
@@ -171,8 +177,13 @@ export class Hub implements HubControls, LinkedHub {
   }
 
   receive(deviceId: string, body: Uint8Array, properties: Readonly<Record<string, string>>): void {
-    const message = { deviceId, body, properties, enqueuedMs: this.#options.world.wallMs() };
-    this.#telemetry = [...this.#telemetry.slice(1 - KEPT_TELEMETRY), message];
+    // A copy: what came is a piece of a larger buffer.
+    const message = { deviceId, body: new Uint8Array(body), properties, enqueuedMs: this.#options.world.wallMs() };
+    this.#telemetry.push(message);
+    this.#telemetryBytes += body.length;
+    while (this.#telemetry.length > KEPT_TELEMETRY || this.#telemetryBytes > KEPT_TELEMETRY_BYTES) {
+      this.#telemetryBytes -= this.#telemetry.shift()?.body.length ?? 0;
+    }
   }
 
   // --- the service side

@@ -33,6 +33,7 @@ export type {
 export { issueCertificate, makeAuthority, makeSelfSigned } from './pki.js';
 export type { DeviceRegistrationState, RegistrationStatus, RegistrationSubstatus } from './registration-record.js';
 export type { ScopeControls } from './scope.js';
+export type { TpmBlobDamage } from './tpm-activation.js';
 export type { TraceControls, TraceEntry, TraceEvent, TraceMatch } from './trace.js';
 export type { TwinContent, TwinDocument, VersionedSection } from './twin-document.js';
 export type { HubAuthentication } from './verify.js';

@@ -20,6 +20,8 @@ export interface LinkedHub extends AllocationCandidate {
    * twin gets the content merged in; without, it stays.
    */
   putDevice(identity: HubIdentity, content: TwinContent, how: { readonly overwrite: boolean }): void;
+  /** What the identity is proved with, if the hub has it. */
+  authenticationOf(deviceId: string): HubAuthentication | undefined;
   contentOf(deviceId: string): TwinContent | undefined;
   removeDevice(deviceId: string): boolean;
 }

@@ -72,6 +72,7 @@ const MAX_ATTEMPTS = 20;
  *
  * @param port 0 takes a free one.
  * @param option the configuration's name for the port.
+ * @param onTrouble is told what goes wrong afterwards, such as a connection that could not be taken.
  * @throws {ConfigurationError} when the port or host cannot be had.
  */
 export async function listen(
@@ -79,6 +80,7 @@ export async function listen(
   host: string | undefined,
   port: number,
   option: string,
+  onTrouble: (error: Error) => void,
 ): Promise<Listening> {
   const sockets = trackSockets(server);
   const close = async (others: readonly Server[]): Promise<void> => {
@@ -87,16 +89,21 @@ export async function listen(
     for (const socket of sockets) socket.destroy();
     await Promise.all([...closed, ...gone]);
   };
+  const open = (others: readonly Server[]): Listening => {
+    // Without a listener, an error of a server would end the process.
+    for (const each of [server, ...others]) each.on('error', onTrouble);
+    return { port: portOf(server), close: () => close(others) };
+  };
   if (host !== undefined) {
     await bind(server, host, port, option);
-    return { port: portOf(server), close: () => close([]) };
+    return open([]);
   }
   for (let attempt = 1; ; attempt += 1) {
     await bind(server, '127.0.0.1', port, option);
     const twin = createServer((socket) => server.emit('connection', socket));
     const outcome = await bindIpv6(twin, portOf(server));
-    if (outcome === 'bound') return { port: portOf(server), close: () => close([twin]) };
-    if (outcome === 'no IPv6') return { port: portOf(server), close: () => close([]) };
+    if (outcome === 'bound') return open([twin]);
+    if (outcome === 'no IPv6') return open([]);
     await closeServer(server);
     if (port !== 0 || attempt === MAX_ATTEMPTS) throw portError(option, '::1', port, 'EADDRINUSE');
   }
@@ -144,11 +151,18 @@ function portOf(server: Server): number {
   return (server.address() as AddressInfo).port;
 }
 
+/** What stands in the way of an address rather than of its port. */
+const ADDRESS_ERRORS = ['EADDRNOTAVAIL', 'ENOTFOUND', 'EAI_AGAIN', 'EINVAL', 'EAFNOSUPPORT'];
+
 function portError(option: string, host: string, port: number, code: string, cause?: unknown): ConfigurationError {
+  const isAddress = ADDRESS_ERRORS.includes(code);
+  const advice = isAddress
+    ? 'Give an address of this machine, or none for the loopback addresses.'
+    : `Choose another port, or 0 for a free one.${code === 'EACCES' ? ' Low ports need privileges.' : ''}`;
   return new ConfigurationError({
     code: 'ERR_DPS_CONFIG_OPTION',
-    message: `${option}: cannot listen on ${host} port ${port} (${code}). Choose another port, or 0 for a free one.`,
-    option,
+    message: `${isAddress ? 'host' : option}: cannot listen on ${host} port ${port} (${code}). ${advice}`,
+    option: isAddress ? 'host' : option,
     cause,
   });
 }

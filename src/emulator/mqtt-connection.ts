@@ -188,7 +188,7 @@ export class MqttConnection {
   after(delayMs: number, fn: () => void): void {
     const cancel = this.#context.clock.after(delayMs, () => {
       this.#cancelers.delete(cancel);
-      if (!this.#isOver) fn();
+      if (!this.#isOver) this.#guard(fn);
     });
     this.#cancelers.add(cancel);
   }
@@ -321,7 +321,7 @@ export class MqttConnection {
     this.#isOver = true;
     for (const cancel of this.#cancelers) cancel();
     this.#cancelers.clear();
-    this.#session?.closed(this.#isGraceful);
+    this.#guard(() => this.#session?.closed(this.#isGraceful));
     this.note({ event: 'close', detail: this.#closeReason ?? 'the client closed' });
   }
 

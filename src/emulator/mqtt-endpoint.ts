@@ -38,11 +38,14 @@ export class MqttEndpoint {
         else openHubSession(connection, this.#context, packet, name);
       });
     });
-    server.on('tlsClientError', (error) => {
-      const connection = this.#context.nextConnection();
-      const detail = `TLS handshake: ${error.message}`;
-      this.#context.note({ service: 'none', protocol: 'mqtt', event: 'violation', connection, detail });
-    });
-    return listen(server, options.host, options.port, options.option);
+    server.on('tlsClientError', (error) => this.#noteTrouble(`TLS handshake: ${error.message}`));
+    return listen(server, options.host, options.port, options.option, (error) =>
+      this.#noteTrouble(`a connection could not be taken: ${error.message}`),
+    );
+  }
+
+  #noteTrouble(detail: string): void {
+    const connection = this.#context.nextConnection();
+    this.#context.note({ service: 'none', protocol: 'mqtt', event: 'violation', connection, detail });
   }
 }

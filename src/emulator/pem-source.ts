@@ -1,11 +1,13 @@
 import { createPrivateKey, X509Certificate } from 'node:crypto';
-import { readFileSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { ConfigurationError } from '../errors.js';
 import { openSection, type Read, readText, required, wrongOption } from './config-reader.js';
+import { readRegularFile } from './regular-file.js';
 
 /** PEM text, Base64 of DER, or a file with either, relative to the configuration. */
 export type PemSource = string | { readonly file: string };
+
+const MAX_PEM_BYTES = 1_048_576;
 
 /** Reads a certificate source; a file with several gives its first. */
 export function readCertificate(baseDirectory: string): Read<X509Certificate> {
@@ -39,14 +41,12 @@ export function readPrivateKey(baseDirectory: string): Read<string> {
 function readSource(value: unknown, path: string, baseDirectory: string): string {
   if (typeof value === 'string') return readText(value, path);
   const file = resolve(baseDirectory, required(openSection(value, path, ['file']), 'file', readText));
-  try {
-    return readFileSync(file, 'utf8').trim();
-  } catch (cause) {
-    throw new ConfigurationError({
-      code: 'ERR_DPS_CONFIG_FILE',
-      message: `${path}.file names ${file}, which cannot be read.`,
-      option: `${path}.file`,
-      cause,
-    });
-  }
+  const found = readRegularFile(file, MAX_PEM_BYTES);
+  if ('text' in found) return found.text.trim();
+  throw new ConfigurationError({
+    code: 'ERR_DPS_CONFIG_FILE',
+    message: `${path}.file: ${file} ${found.problem}`,
+    option: `${path}.file`,
+    cause: found.cause,
+  });
 }

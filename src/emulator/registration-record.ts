@@ -23,7 +23,7 @@ export interface RegistrationRecord {
   };
   readonly error?: { readonly code?: number; readonly message: string };
   readonly payload?: JsonObject;
-  readonly attestation: 'symmetricKey' | 'x509';
+  readonly attestation: 'symmetricKey' | 'x509' | 'tpm';
   readonly enrollmentGroupId?: string;
   /** The entry this came from, `individual:{id}` or `group:{id}`, in lower case. */
   readonly entryKey: string;
@@ -62,12 +62,20 @@ export function describeRecord(record: RegistrationRecord, hostNameOf: HostNameO
 /**
  * What the device is shown. Absent members are left out and never null, and callers of 2019-03-31 and before are told
  * `initialAssignment` where the truth is `reprovisionedToInitialAssignment`.
+ *
+ * @param authenticationKey Base64 of the blob with the hub key of a TPM.
  */
-export function describeForDevice(record: RegistrationRecord, apiVersion: string, hostNameOf: HostNameOf): JsonObject {
+export function describeForDevice(
+  record: RegistrationRecord,
+  apiVersion: string,
+  hostNameOf: HostNameOf,
+  authenticationKey?: string,
+): JsonObject {
   const state = describeRecord(record, hostNameOf);
   const isOldCaller = apiVersion.slice(0, 10) <= '2019-03-31';
   const isHidden = isOldCaller && state.substatus === 'reprovisionedToInitialAssignment';
   return {
+    ...(authenticationKey !== undefined && { tpm: { authenticationKey } }),
     ...(record.status === 'assigned' && describeAttestation(record)),
     ...state,
     ...(isHidden && { substatus: 'initialAssignment' }),

@@ -1,4 +1,4 @@
-import { X509Certificate } from 'node:crypto';
+import { createPrivateKey, X509Certificate } from 'node:crypto';
 import { isIP } from 'node:net';
 import { systemClock } from '../system-clock.js';
 import type { ServerIdentity } from './listener.js';
@@ -15,7 +15,7 @@ const AUTHORITY_LIFETIME_MS = 5 * 365 * DAY_MS;
 
 /**
  * The given authority, or the one of an earlier run while it is good for another month, or a new one.
- * Certificates live by the machine's clock, since that is what TLS goes by, whatever clock the emulator was given.
+ * A stored one that is damaged fails. Certificates live by the machine's clock, since that is what TLS goes by, whatever clock the emulator was given.
  */
 export async function obtainAuthority(
   configured: StoredAuthority | undefined,
@@ -45,5 +45,9 @@ export async function makeServerIdentity(
 }
 
 function isGoodFor(authority: StoredAuthority, timeMs: number): boolean {
-  return Date.parse(new X509Certificate(authority.certificatePem).validTo) > systemClock.wallMs() + timeMs;
+  const certificate = new X509Certificate(authority.certificatePem);
+  if (!certificate.ca || !certificate.checkPrivateKey(createPrivateKey(authority.privateKeyPem))) {
+    throw new Error('The stored certificate authority does not fit its key.');
+  }
+  return Date.parse(certificate.validTo) > systemClock.wallMs() + timeMs;
 }

@@ -2,6 +2,7 @@
  * The provisioning service of one ID scope, without any transport: who may register, where a device goes, what is
  * remembered. Time, chance and the linked hubs are handed in; nothing here waits.
  */
+import { decodeBase64, encodeBase64 } from '../core/bytes.js';
 import { registrationIdProblem } from '../core/identifiers.js';
 import { type AdmittedDevice, decideOutcome, type OperationScript } from './assignment.js';
 import type { AllocationPolicy, EnrollmentEntry } from './enrollment.js';
@@ -15,8 +16,11 @@ import {
   type RegistrationRecord,
 } from './registration-record.js';
 import { refuse, type ServiceReply } from './service-reply.js';
+import { makeActivationBlob, type TpmBlobDamage, type TpmKeys } from './tpm-activation.js';
+import { TpmChallenges } from './tpm-challenges.js';
+import { type PresentedTpm, readTpmKeys } from './tpm-presented.js';
 import { type PresentedCredential, type Verdict, verifyCredential } from './verify.js';
-import { makeEtag, makeOperationId, type World } from './world.js';
+import { makeEtag, makeOperationId, makeTpmHubKey, type World } from './world.js';
 
 /** The largest body the service takes. */
 export const MAX_BODY_BYTES: number = 96 * 1024;
@@ -33,6 +37,8 @@ export interface Caller {
   readonly registrationId: string;
   readonly apiVersion: string;
   readonly credential: PresentedCredential;
+  /** A challenge is answered here; MQTT has none, so a token that answers one is as good as none there. */
+  readonly takesChallenge?: boolean;
 }
 
 export interface ScopeOptions {
@@ -48,12 +54,17 @@ export interface ScopeOptions {
   onChange(): void;
 }
 
-interface Operation extends AdmittedDevice {
+type Admission = Extract<Verdict, { authentication: unknown }>;
+
+interface Operation extends Omit<AdmittedDevice, 'entry'> {
   readonly id: string;
+  readonly entry: EnrollmentEntry | undefined;
   readonly startedMs: number;
   pollsLeft: number;
   isCollected: boolean;
   result: RegistrationRecord | undefined;
+  /** Base64 of the blob with a TPM's hub key. */
+  authenticationKey: string | undefined;
 }
 
 export class ProvisioningScope {
@@ -63,10 +74,29 @@ export class ProvisioningScope {
   readonly #operations = new Map<string, Operation>();
   readonly #latest = new Map<string, Operation>();
   readonly #payloads = new Map<string, JsonValue>();
+  readonly #challenges: TpmChallenges;
 
   constructor(options: ScopeOptions) {
     this.idScope = options.idScope;
+    this.#challenges = new TpmChallenges(options.world);
     this.#options = options;
+  }
+
+  /**
+   * A fresh key for a TPM to sign its token with, in a blob that only this TPM can open. Whether the TPM is enrolled,
+   * one that is not learns from its operation; an enrollment of this registration id with another key refuses it here.
+   */
+  challenge(
+    caller: Pick<Caller, 'registrationId' | 'apiVersion'>,
+    presented: PresentedTpm,
+    damage?: TpmBlobDamage,
+  ): { readonly blob: Uint8Array } | ServiceReply {
+    const { world, enrollments } = this.#options;
+    const individual = enrollments.individual(caller.registrationId);
+    const keys = this.#refuseCaller(caller) ?? readTpmKeys(world, presented, individual);
+    if ('status' in keys) return keys;
+    const uri = `${this.idScope}/registrations/${caller.registrationId}`;
+    return { blob: this.#challenges.issue(caller.registrationId, keys, uri, damage) };
   }
 
   /** Starts an operation: 202 `assigning`, or 200 with the result where the script says so. */
@@ -78,7 +108,8 @@ export class ProvisioningScope {
     if (this.#options.refuseConcurrent && this.#isRunning(caller.registrationId)) {
       return refuse(this.#options.world, 409203, 'Precondition failed.', 'another registration of this device runs');
     }
-    if (request.payload !== undefined) this.#payloads.set(keyOf(caller.registrationId), request.payload);
+    if (request.payload !== undefined && verdict.entry !== undefined)
+      this.#payloads.set(keyOf(caller.registrationId), request.payload);
     const operation = this.#start(caller, verdict, script);
     if (operation.pollsLeft === 0) this.#complete(operation);
     if (script.isImmediate) return this.#resultOf(operation, caller);
@@ -113,7 +144,9 @@ export class ProvisioningScope {
     if (record === undefined) {
       return refuse(this.#options.world, 404201, 'Registration not found.', 'this device has not registered yet');
     }
-    return { status: 200, body: describeForDevice(record, caller.apiVersion, this.#hostNameOf) };
+    const { authentication } = verdict;
+    const authenticationKey = authentication.type === 'tpm' ? this.#wrapHubKey(record, authentication.keys) : undefined;
+    return { status: 200, body: describeForDevice(record, caller.apiVersion, this.#hostNameOf, authenticationKey) };
   }
 
   registrations(): readonly DeviceRegistrationState[] {
@@ -160,22 +193,29 @@ export class ProvisioningScope {
     return this.#options.hubs.find((hub) => hub.name === name);
   }
 
-  #admit(caller: Caller): Extract<Verdict, { entry: unknown }> | ServiceReply {
-    const { world, enrollments } = this.#options;
+  #refuseCaller(caller: Pick<Caller, 'registrationId' | 'apiVersion'>): ServiceReply | undefined {
+    const { world } = this.#options;
     if (!/^\d{4}-\d{2}-\d{2}(-preview)?$/.test(caller.apiVersion)) {
       return refuse(world, 400004, 'Invalid api-version.', 'the api-version is not YYYY-MM-DD[-preview]');
     }
     const problem = registrationIdProblem(caller.registrationId);
-    if (problem !== undefined) return refuse(world, 400004, 'Invalid RegistrationId', problem);
+    return problem === undefined ? undefined : refuse(world, 400004, 'Invalid RegistrationId', problem);
+  }
+
+  #admit(caller: Caller): Admission | ServiceReply {
+    const { world, enrollments } = this.#options;
+    const refusal = this.#refuseCaller(caller);
+    if (refusal !== undefined) return refusal;
     const verdict = verifyCredential({
       idScope: this.idScope,
       registrationId: caller.registrationId,
       credential: caller.credential,
       atMs: world.wallMs(),
       individual: enrollments.individual(caller.registrationId),
+      challenge: caller.takesChallenge === true ? this.#challenges.current(caller.registrationId) : undefined,
       groups: enrollments.groups(),
     });
-    return 'entry' in verdict ? verdict : refuse(world, 401002, verdict.message, verdict.reason);
+    return 'authentication' in verdict ? verdict : refuse(world, 401002, verdict.message, verdict.reason);
   }
 
   #readBody(caller: Caller, body: Uint8Array): { readonly payload?: JsonValue } | ServiceReply {
@@ -201,11 +241,11 @@ export class ProvisioningScope {
     return latest !== undefined && !latest.isCollected && this.#options.world.wallMs() - latest.startedMs < RUNNING_MS;
   }
 
-  #start(caller: Caller, verdict: Extract<Verdict, { entry: unknown }>, script: OperationScript): Operation {
+  #start(caller: Caller, verdict: Admission, script: OperationScript): Operation {
     const { world } = this.#options;
     const operation: Operation = {
       id: makeOperationId(world),
-      registrationId: verdict.entry.kind === 'individual' ? verdict.entry.id : caller.registrationId,
+      registrationId: verdict.entry?.kind === 'individual' ? verdict.entry.id : caller.registrationId,
       apiVersion: caller.apiVersion,
       entry: verdict.entry,
       authentication: verdict.authentication,
@@ -214,12 +254,19 @@ export class ProvisioningScope {
       pollsLeft: script.isImmediate ? 0 : (script.delayPolls ?? 0),
       isCollected: false,
       result: undefined,
+      authenticationKey: undefined,
     };
     this.#operations.set(operation.id, operation);
     this.#latest.set(keyOf(operation.registrationId), operation);
-    const [oldest] = this.#operations.keys();
-    if (oldest !== undefined && this.#operations.size > MAX_OPERATIONS) this.#operations.delete(oldest);
+    const [oldest] = this.#operations.values();
+    if (oldest !== undefined && this.#operations.size > MAX_OPERATIONS) this.#forgetOperation(oldest);
     return operation;
+  }
+
+  #forgetOperation(operation: Operation): void {
+    const key = keyOf(operation.registrationId);
+    this.#operations.delete(operation.id);
+    if (this.#latest.get(key) === operation) this.#latest.delete(key);
   }
 
   #assigning(body: JsonObject): ServiceReply {
@@ -230,27 +277,60 @@ export class ProvisioningScope {
     const record = operation.result;
     if (record === undefined) throw new Error('An operation without result was asked for it.');
     operation.isCollected = true;
-    const registrationState = describeForDevice(record, caller.apiVersion, this.#hostNameOf);
+    const { authenticationKey } = operation;
+    const registrationState = describeForDevice(record, caller.apiVersion, this.#hostNameOf, authenticationKey);
     return { status: 200, body: { operationId: operation.id, status: record.status, registrationState } };
   }
 
   #complete(operation: Operation): void {
     const { world, hubs, defaultPolicy } = this.#options;
+    const { entry, authentication, script } = operation;
     const key = keyOf(operation.registrationId);
     const previous = this.#records.get(key);
-    const record: RegistrationRecord = {
+    const common = {
       registrationId: operation.registrationId,
       createdMs: previous?.createdMs ?? world.wallMs(),
       lastUpdatedMs: world.wallMs(),
       etag: makeEtag(world),
-      attestation: operation.entry.attestation.type,
-      ...(operation.entry.kind === 'group' && { enrollmentGroupId: operation.entry.id }),
-      entryKey: entryKey(operation.entry),
-      ...decideOutcome(operation, previous?.assignment, { hubs, defaultPolicy }),
+    };
+    if (entry === undefined) {
+      const error = { code: 404201, message: 'Enrollment not found.' };
+      // Nothing is remembered of it but the answer.
+      operation.result = { ...common, status: 'failed', error, attestation: 'tpm', entryKey: '' };
+      return;
+    }
+    const wasTpm = previous?.attestation === 'tpm';
+    const choice = { hubs, defaultPolicy, wasTpm, makeKey: () => makeTpmHubKey(world) };
+    const record: RegistrationRecord = {
+      ...common,
+      attestation: entry.attestation.type,
+      ...(entry.kind === 'group' && { enrollmentGroupId: entry.id }),
+      entryKey: entryKey(entry),
+      ...decideOutcome({ ...operation, entry }, previous?.assignment, choice),
     };
     operation.result = record;
+    if (authentication.type === 'tpm') {
+      operation.authenticationKey = this.#wrapHubKey(record, authentication.keys, script.tpmBlob);
+    }
     this.#records.set(key, record);
     this.#options.onChange();
+  }
+
+  /** Base64 of the blob with the key that the device's hub knows it by; `undefined` where there is no such key. */
+  #wrapHubKey({ status, assignment }: RegistrationRecord, keys: TpmKeys, damage?: TpmBlobDamage): string | undefined {
+    if (status !== 'assigned' || assignment === undefined) return undefined;
+    const hub = this.#hubNamed(assignment.hubName);
+    const authentication = hub?.authenticationOf(assignment.deviceId);
+    if (hub === undefined || authentication?.type !== 'sas') return undefined;
+    const { world } = this.#options;
+    const blob = makeActivationBlob({
+      ...keys,
+      hmacKey: decodeBase64(authentication.primaryKey) ?? new Uint8Array(),
+      uri: `${hub.hostName}/devices/${assignment.deviceId}`,
+      randomBytes: (size) => world.randomBytes(size),
+      damage,
+    });
+    return encodeBase64(blob);
   }
 }
 

@@ -1,15 +1,11 @@
 /** The optional file in which the emulator survives a restart. Holds keys, so it is readable by its owner only. */
-import { readFileSync } from 'node:fs';
-import { open, rename } from 'node:fs/promises';
+import { open, rename, rm } from 'node:fs/promises';
 import { ConfigurationError } from '../errors.js';
-import { isJsonObject } from './json.js';
-import type { StoredScope } from './scope.js';
+import { explainFileError, readRegularFile } from './regular-file.js';
+import { readStoredState, type StoredState } from './state-reader.js';
 
-export interface StoredState {
-  readonly version: 1;
-  readonly authority: { readonly certificatePem: string; readonly privateKeyPem: string };
-  readonly scopes: readonly StoredScope[];
-}
+/** Thousands of devices with full twins; more is no state file. */
+const MAX_STATE_BYTES = 256 * 1_048_576;
 
 /**
  * Reads the state of an earlier run; `undefined` when there is none yet.
@@ -17,20 +13,23 @@ export interface StoredState {
  * @throws {ConfigurationError} `ERR_DPS_CONFIG_FILE` when there is something else at that place.
  */
 export function loadState(file: string): StoredState | undefined {
-  const text = readIfThere(file);
-  if (text === undefined) return undefined;
-  const state = parse(text);
-  if (isJsonObject(state) && state.version === 1 && Array.isArray(state.scopes)) return state as unknown as StoredState;
-  throw damaged(file);
+  const found = readRegularFile(file, MAX_STATE_BYTES);
+  if ('problem' in found) {
+    if (found.isMissing) return undefined;
+    throw stateError(`The state file ${file} ${found.problem}`, found.cause);
+  }
+  try {
+    return readStoredState(JSON.parse(found.text));
+  } catch (error) {
+    throw damaged(file, error);
+  }
 }
 
-export function damaged(file: string, cause?: unknown): ConfigurationError {
-  return new ConfigurationError({
-    code: 'ERR_DPS_CONFIG_FILE',
-    message: `${file} is not a state file of this emulator, or damaged. Delete it to start afresh, or name another.`,
-    option: 'stateFile',
-    cause,
-  });
+/** @param cause its message is repeated when it is one of ours: the parser's may quote a key. */
+export function damaged(file: string, cause: unknown): ConfigurationError {
+  const detail = cause instanceof ConfigurationError ? ` (${cause.message.replace(/\.$/, '')})` : '';
+  const message = `${file} is not a state file of this emulator, or damaged${detail}. Delete it to start afresh, or name another.`;
+  return stateError(message, cause instanceof ConfigurationError ? cause : undefined);
 }
 
 /** Writes the state soon after it changed, once for many changes, never two writes at a time. */
@@ -45,6 +44,15 @@ export class StateWriter {
     this.#file = file;
     this.#take = take;
     this.#onError = onError;
+  }
+
+  /** Writes for the first time. @throws {ConfigurationError} `ERR_DPS_CONFIG_FILE` when that is not possible. */
+  async begin(): Promise<void> {
+    try {
+      await this.#write();
+    } catch (error) {
+      throw stateError(`The state file cannot be written: ${this.#file} ${explainFileError(error)}`, error);
+    }
   }
 
   changed(): void {
@@ -68,37 +76,20 @@ export class StateWriter {
   }
 
   async #write(): Promise<void> {
-    const temporary = `${this.#file}.new`;
-    const handle = await open(temporary, 'w', 0o600);
+    const draft = `${this.#file}.new`;
+    // What an earlier run left, or whatever else is there: a pipe would never take what is written.
+    await rm(draft, { force: true });
+    const handle = await open(draft, 'wx', 0o600);
     try {
-      await handle.chmod(0o600);
       await handle.writeFile(JSON.stringify(this.#take()));
       await handle.sync();
     } finally {
       await handle.close();
     }
-    await rename(temporary, this.#file);
+    await rename(draft, this.#file);
   }
 }
 
-function readIfThere(file: string): string | undefined {
-  try {
-    return readFileSync(file, 'utf8');
-  } catch (cause) {
-    if ((cause as NodeJS.ErrnoException).code === 'ENOENT') return undefined;
-    throw new ConfigurationError({
-      code: 'ERR_DPS_CONFIG_FILE',
-      message: `The state file ${file} cannot be read.`,
-      option: 'stateFile',
-      cause,
-    });
-  }
-}
-
-function parse(text: string): unknown {
-  try {
-    return JSON.parse(text);
-  } catch {
-    return undefined;
-  }
+function stateError(message: string, cause?: unknown): ConfigurationError {
+  return new ConfigurationError({ code: 'ERR_DPS_CONFIG_FILE', message, option: 'stateFile', cause });
 }

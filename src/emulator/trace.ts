@@ -7,6 +7,8 @@ export type TraceEvent =
   | 'connack'
   | 'subscribe'
   | 'unsubscribe'
+  /** A TPM was handed a key to prove itself with. */
+  | 'challenge'
   | 'register'
   | 'status'
   | 'lookup'
@@ -63,7 +65,8 @@ export interface TraceControls {
   entries(match?: TraceMatch): readonly TraceEntry[];
   /**
    * How many entries matched since the start, or since `clear()`; also those that are no longer kept, unless a
-   * connection is asked for.
+   * connection is asked for. Of entries that are no longer kept, thousands of devices are counted apart; those of further
+   * ones count where neither a device, hub, ID scope nor a status is asked for.
    */
   count(match?: TraceMatch): number;
   /**
@@ -75,6 +78,9 @@ export interface TraceControls {
 }
 
 const KEPT_ENTRIES = 5000;
+
+/** Different kinds of forgotten entries that are counted apart, by device and all; names come from clients. */
+const KEPT_COUNTS = 5000;
 
 /** Names and topics come from clients, and may be as long as MQTT allows. */
 const KEPT_CHARACTERS = 500;
@@ -145,15 +151,19 @@ export class Trace implements TraceControls {
   /** Keeps only the count of the oldest entries, by what can be asked for. */
   #forgetOldest(): void {
     const forgotten = this.#entries.splice(0, KEPT_ENTRIES);
-    for (const { service, protocol, event, idScope, hub, device, status } of forgotten) {
-      const entry = JSON.parse(
-        JSON.stringify({ service, protocol, event, idScope, hub, device, status }),
-      ) as TraceMatch;
-      const key = JSON.stringify(entry);
-      const group = this.#dropped.get(key) ?? { entry, count: 0 };
-      group.count += 1;
-      this.#dropped.set(key, group);
+    for (const { service, protocol, event, ...subject } of forgotten) {
+      const kind = { service, protocol, event };
+      const { idScope, hub, device, status } = subject;
+      const full = JSON.parse(JSON.stringify({ ...kind, idScope, hub, device, status })) as TraceMatch;
+      this.#countForgotten(this.#dropped.size < KEPT_COUNTS || this.#dropped.has(JSON.stringify(full)) ? full : kind);
     }
+  }
+
+  #countForgotten(entry: TraceMatch): void {
+    const key = JSON.stringify(entry);
+    const group = this.#dropped.get(key) ?? { entry, count: 0 };
+    group.count += 1;
+    this.#dropped.set(key, group);
   }
 }
 
@@ -167,7 +177,11 @@ function shorten(note: TraceNote): TraceNote {
 /** Clients say their secrets where they do not belong: a token in a topic, a connection string as user name. */
 function trim(text: string): string {
   if (/SharedAccess/i.test(text)) return '[left out: it may hold a secret]';
-  return text.replace(/[A-Za-z0-9+/]{40,}={1,2}(?![A-Za-z0-9])/g, '[…]').slice(0, KEPT_CHARACTERS);
+  // Every run is matched, also one that stays: a pattern that fails on it would try again from its every character.
+  const withoutKeys = text.replace(/[A-Za-z0-9+/]{40,}(={0,2})(?![A-Za-z0-9])/g, (run, padding) =>
+    padding === '' ? run : '[…]',
+  );
+  return withoutKeys.slice(0, KEPT_CHARACTERS);
 }
 
 function matches(entry: TraceMatch, match: TraceMatch): boolean {

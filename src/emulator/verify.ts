@@ -1,5 +1,6 @@
 /** Decides, as the provisioning service does, which enrollment a device's credential belongs to. Time is an input. */
 import type { X509Certificate } from 'node:crypto';
+import { equalBytes } from '../core/bytes.js';
 import {
   type ChainVerdict,
   commonNameOf,
@@ -10,6 +11,9 @@ import {
 } from './certificate-chain.js';
 import type { EnrollmentEntry } from './enrollment.js';
 import { deriveDeviceKey, isExpired, isSignedBy, namesResource, parseSasToken, type SasToken } from './sas-token.js';
+import type { TpmKeys } from './tpm-activation.js';
+import type { IssuedChallenge } from './tpm-challenges.js';
+import type { StorageKey } from './tpm-storage-key.js';
 
 /** What a device showed. */
 export type PresentedCredential =
@@ -25,8 +29,12 @@ export type HubAuthentication =
   /** SHA-256 thumbprints in lower-case hex; the hub takes SHA-1 ones too. */
   | { readonly type: 'selfSigned'; readonly primaryThumbprint: string; readonly secondaryThumbprint?: string };
 
+/** How an admitted device will prove itself to its hub. A TPM gets a key of its own, wrapped for it. */
+export type AdmittedAuthentication = HubAuthentication | { readonly type: 'tpm'; readonly keys: TpmKeys };
+
 export type Verdict =
-  | { readonly entry: EnrollmentEntry; readonly authentication: HubAuthentication }
+  /** A TPM that nobody has enrolled is told so by the end of its operation only: it has no entry. */
+  | { readonly entry: EnrollmentEntry | undefined; readonly authentication: AdmittedAuthentication }
   /** `message` goes to the device; `reason` to the log only. */
   | { readonly message: string; readonly reason: string };
 
@@ -38,6 +46,8 @@ export interface Question {
   readonly atMs: number;
   /** The individual enrollment of this registration id, if there is one. It wins over every group, also disabled. */
   readonly individual: EnrollmentEntry | undefined;
+  /** The key that was handed out for this registration id, for a TPM to sign with. */
+  readonly challenge: IssuedChallenge | undefined;
   /** In order of creation. */
   readonly groups: readonly EnrollmentEntry[];
 }
@@ -64,15 +74,43 @@ function verifySas(question: Question, credential: { token: string; presentedAtM
   if (isExpired(token, credential.presentedAtMs)) {
     return refuse(`the SAS token expired at ${new Date(token.expiresAtMs).toISOString()}`);
   }
+  const { challenge } = question;
+  if (challenge !== undefined && isSignedBy(token, challenge.keyBase64))
+    return admitTpm(question.individual, challenge);
   const candidates = question.individual === undefined ? question.groups : [question.individual];
   for (const entry of candidates) {
     const keys = keysFor(entry, question.registrationId).find((pair) => signs(pair, token));
     if (keys !== undefined) return { entry, authentication: { type: 'sas', ...keys } };
   }
   if (question.individual === undefined) return refuse('no individual enrollment, and no group key verifies the token');
-  return question.individual.attestation.type === 'symmetricKey'
-    ? refuse('the SAS token is signed with another key')
-    : refuse(`the enrollment wants ${question.individual.attestation.type}, the device presented a SAS token`);
+  return refuse(explainWrongToken(question.individual, challenge));
+}
+
+function explainWrongToken({ attestation }: EnrollmentEntry, challenge: IssuedChallenge | undefined): string {
+  switch (attestation.type) {
+    case 'symmetricKey':
+      return 'the SAS token is signed with another key';
+    case 'tpm':
+      return challenge === undefined
+        ? 'the device has no challenge, or let it expire: a TPM asks for one first'
+        : 'the SAS token is not signed with the key of the latest challenge: it was not activated, or is an older one';
+    case 'x509':
+      return 'the enrollment wants x509, the device presented a SAS token';
+  }
+}
+
+function admitTpm(entry: EnrollmentEntry | undefined, { keys }: IssuedChallenge): Verdict {
+  const reason = entry && tpmProblem(entry, keys.endorsementKey);
+  if (reason !== undefined) return { message: 'Unauthorized', reason };
+  return { entry, authentication: { type: 'tpm', keys } };
+}
+
+/** Why the entry is not that of a TPM with this endorsement key, or `undefined`. */
+export function tpmProblem({ attestation }: EnrollmentEntry, endorsementKey: StorageKey): string | undefined {
+  if (attestation.type !== 'tpm') return `the enrollment wants ${attestation.type}, the device presented a TPM`;
+  return equalBytes(attestation.endorsementKey.bytes, endorsementKey.bytes)
+    ? undefined
+    : 'the endorsement key is not the one enrolled';
 }
 
 interface KeyPair {

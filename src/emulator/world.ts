@@ -33,6 +33,11 @@ export function makeSymmetricKey(world: World): string {
   return encodeBase64(world.randomBytes(64));
 }
 
+/** A hub key for a TPM, as the service makes them: 32 random bytes, Base64. */
+export function makeTpmHubKey(world: World): string {
+  return encodeBase64(world.randomBytes(32));
+}
+
 /** The hub's form: `<32 hex>-G:0-TimeStamp:08/17/2017 10:48:44`. */
 export function makeHubTrackingId(world: World): string {
   const iso = new Date(world.wallMs()).toISOString();

@@ -1,9 +1,10 @@
+import { execFileSync } from 'node:child_process';
 import { existsSync, mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { EMULATOR_SPEC } from '../../src/cli/emulator-spec.js';
 import { main } from '../../src/cli/main.js';
-import { type FakeIo, fakeIo } from './fake-io.js';
+import { type FakeIo, type FakeIoOptions, fakeIo } from './fake-io.js';
 import { fileWith, temporaryFolder } from './temporary-folder.js';
 
 interface Ready {
@@ -22,12 +23,13 @@ interface Ready {
 async function withEmulator(
   args: string[],
   work: (ready: Ready, io: FakeIo) => Promise<void> | void = () => undefined,
+  more: FakeIoOptions = {},
 ): Promise<{ status: number; io: FakeIo }> {
   let announced: (line: string) => void = () => undefined;
   const line = new Promise<string>((resolve) => {
     announced = resolve;
   });
-  const io = fakeIo({ onStdout: (text) => announced(text) });
+  const io = fakeIo({ ...more, onStdout: (text) => announced(text) });
   const ended = main(['emulator', ...args], io, undefined, 'node dist/main.js');
   const first = await Promise.race([line, ended]);
   if (typeof first === 'string') {
@@ -155,6 +157,27 @@ describe('dps-device emulator', () => {
     expect(io.err()).toContain('"enrollments"');
   });
 
+  it('ends at once when nobody can learn where it listens', async () => {
+    const io = fakeIo({ stdoutFailure: Object.assign(new Error('no space left'), { code: 'ENOSPC' }) });
+    expect(await main(['emulator'], io)).toBe(74);
+    expect(io.err()).toContain('Standard output cannot be written: no space left.');
+    expect(io.err()).not.toContain('DPS listens');
+  });
+
+  it('goes on when whoever read where it listens goes away', async () => {
+    const stdoutFailure = Object.assign(new Error('write EPIPE'), { code: 'EPIPE' });
+    const { status, io } = await withEmulator([], () => undefined, { stdoutFailure });
+    expect(status).toBe(0);
+    expect(io.err()).toContain('DPS listens at');
+  });
+
+  it('listens on ::1, however it is written, without a warning', async () => {
+    for (const host of ['::1', '[::1]']) {
+      const { status, io } = await withEmulator(['--host', host]);
+      expect([host, status, io.err()]).toEqual([host, 0, expect.not.stringContaining('careful')]);
+    }
+  });
+
   it('says that a port is taken', async () => {
     await withEmulator([], async ({ endpoints }) => {
       const port = endpoints.dps.mqtt.split(':')[1] ?? '';
@@ -264,6 +287,24 @@ describe('emulator --demo', () => {
     expect(io.err()).toContain('has x509.key but no emulator.json');
     expect(readFileSync(join(folder, 'x509.key'), 'utf8')).toBe('mine');
     expect(readdirSync(folder)).toEqual(['x509.key']);
+  });
+
+  it('does not wait for a pipe', async () => {
+    const folder = temporaryFolder();
+    execFileSync('mkfifo', [join(folder, 'emulator.json')]);
+    const { status, io } = await withEmulator(['--demo', folder]);
+    expect(status).toBe(78);
+    expect(io.err()).toContain(`--demo: ${join(folder, 'emulator.json')} is not a regular file. Remove it`);
+  });
+
+  it.each([
+    ['/proc/x', '/proc/x cannot be made there.'],
+    ['/proc/x/y', '/proc/x/y cannot be made there.'],
+    ['/dev/null', '/dev/null is not a folder.'],
+    ['/dev/null/x', '/dev/null/x does not exist.'],
+  ])('is refused where no folder can be: %s', async (folder, message) => {
+    const { status, io } = await withEmulator(['--demo', folder]);
+    expect([status, io.err()]).toEqual([78, expect.stringContaining(`--demo: ${message}`)]);
   });
 
   it('needs a folder', async () => {

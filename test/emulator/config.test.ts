@@ -1,4 +1,5 @@
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { execFileSync } from 'node:child_process';
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { inspect } from 'node:util';
@@ -14,6 +15,7 @@ import { EmulatedScope } from '../../src/emulator/scope.js';
 import { ConfigurationError } from '../../src/errors.js';
 import { ManualClock } from '../fakes/manual-clock.js';
 import { DEVICE_KEY } from './tokens.js';
+import { fromHex, VECTORS } from './tpm-vectors.js';
 
 let folder: string;
 let authority: CertificateAuthority;
@@ -189,7 +191,7 @@ describe('a wrong configuration names its path', () => {
   });
 
   it.each<[string, unknown, string, string]>([
-    ['no object', [], 'configuration', 'configuration must be an object.'],
+    ['no object', [], "the emulator's configuration", 'configuration must be an object, not a list.'],
     ['a typing error', { enrolments: [] }, 'enrolments', 'Did you mean "enrollments"?'],
     ['a typing error inside', { hubs: [{ name: 'a', hostname: 'b' }] }, 'hubs[0].hostname', 'Did you mean "hostName"?'],
     ['an unknown key', { zzzzzzzz: 1 }, 'zzzzzzzz', 'Known are'],
@@ -244,14 +246,14 @@ describe('a wrong configuration names its path', () => {
     ['static without a hub', individual({ allocationPolicy: 'static' }), 'enrollments[0].iotHubs', 'exactly one hub'],
     ['a bad registration id', individual({ registrationId: 'a b' }), 'enrollments[0].registrationId', 'a space'],
     ['a bad device id', individual({ deviceId: 'a/b' }), 'enrollments[0].deviceId', "'/'"],
-    ['no attestation', individual({ attestation: {} }), 'enrollments[0].attestation', 'symmetricKey or x509'],
+    ['no attestation', individual({ attestation: {} }), 'enrollments[0].attestation', 'symmetricKey, x509 or tpm'],
     [
       'two attestations',
       individual({
         attestation: { ...key, x509: { clientCertificates: { primary: { certificate: { file: 'leaf.pem' } } } } },
       }),
       'enrollments[0].attestation',
-      'not two',
+      'not 2',
     ],
     [
       'a type that does not fit',
@@ -287,7 +289,7 @@ describe('a wrong configuration names its path', () => {
       'a file that is not there',
       x509({ signingCertificates: { primary: { certificate: { file: 'no.pem' } } } }),
       'enrollmentGroups[0].attestation.x509.signingCertificates.primary.certificate.file',
-      'cannot be read',
+      'does not exist',
     ],
     [
       'a file that is no certificate',
@@ -325,9 +327,67 @@ describe('a wrong configuration names its path', () => {
     expect(problem.message).toContain(message);
   });
 
+  const { endorsementKey_TPM2B_PUBLIC, storageRootKey_TPM2B_PUBLIC } = VECTORS.softwareActivation;
+  const endorsementKey = fromHex(endorsementKey_TPM2B_PUBLIC).toString('base64');
+  const storageRootKey = fromHex(storageRootKey_TPM2B_PUBLIC).toString('base64');
+  const tpm = (keys: object): object => individual({ attestation: { tpm: keys } });
+
+  it.each<[string, object, string, string]>([
+    [
+      'by type alone',
+      individual({ attestation: { type: 'tpm' } }),
+      'attestation',
+      'must have symmetricKey, x509 or tpm',
+    ],
+    ['without its key', tpm({ storageRootKey }), 'attestation.tpm.endorsementKey', 'is missing'],
+    ['with what is no Base64', tpm({ endorsementKey: '!' }), 'attestation.tpm.endorsementKey', 'it is no Base64'],
+    [
+      'with a piece of a key',
+      tpm({ endorsementKey: endorsementKey.slice(0, 100) }),
+      'attestation.tpm.endorsementKey',
+      'must be the Base64 of TPM2B_PUBLIC of an RSA 2048 key, as tpm2_readpublic -f tss writes it: it is no TPM2B_PUBLIC',
+    ],
+    [
+      'with another storage root key',
+      tpm({ endorsementKey, storageRootKey: 'AAAB' }),
+      'attestation.tpm.storageRootKey',
+      'it is no TPM2B_PUBLIC',
+    ],
+    [
+      'with a key of another kind',
+      tpm({ endorsementKey, primaryKey: 'x' }),
+      'attestation.tpm.primaryKey',
+      'not a known key',
+    ],
+    [
+      'beside a symmetric key',
+      individual({ attestation: { tpm: { endorsementKey }, symmetricKey: {} } }),
+      'attestation',
+      'must have one attestation, not 2',
+    ],
+    [
+      'under another type',
+      individual({ attestation: { type: 'x509', tpm: { endorsementKey } } }),
+      'attestation.type',
+      'the attestation beside it is "tpm"',
+    ],
+  ])('a TPM %s', (_what, config, path, message) => {
+    const problem = problemOf(config);
+    expect(problem.option).toBe(`enrollments[0].${path}`);
+    expect(problem.message).toContain(message);
+  });
+
+  it('a TPM in a group', () => {
+    const enrollmentGroups = [{ enrollmentGroupId: 'g', attestation: { tpm: { endorsementKey } } }];
+    expect(problemOf({ enrollmentGroups })).toMatchObject({
+      code: 'ERR_DPS_CONFIG_UNSUPPORTED',
+      option: 'enrollmentGroups[0].attestation.tpm',
+      message: expect.stringContaining('a TPM can only be enrolled alone'),
+    });
+  });
+
   it.each<[string, object, string]>([
-    ['TPM', individual({ attestation: { tpm: { endorsementKey: 'AToA' } } }), 'enrollments[0].attestation'],
-    ['TPM by type', individual({ attestation: { type: 'tpm' } }), 'enrollments[0].attestation'],
+    ['no attestation by type', individual({ attestation: { type: 'none' } }), 'enrollments[0].attestation'],
     ['custom allocation', individual({ allocationPolicy: 'custom' }), 'enrollments[0].allocationPolicy'],
     [
       'a webhook',
@@ -388,5 +448,75 @@ describe('a configuration file', () => {
     }
     const shown = inspect(problem, { depth: 9, showHidden: true });
     for (const part of ['c2Vj', 'BEGIN', '0ne1']) expect(shown).not.toContain(part);
+  });
+});
+
+describe('entries with the same id', () => {
+  it('are refused with both places', () => {
+    const enrollments = [
+      { registrationId: 'a', attestation: key },
+      { registrationId: 'Dev-1', attestation: key },
+      { registrationId: 'dev-1', attestation: key },
+    ];
+    expect(problemOf({ enrollments })).toMatchObject({
+      option: 'enrollments[2].registrationId',
+      message:
+        'enrollments[2].registrationId is "dev-1", which enrollments[1].registrationId is already (case does not count): remove one of them.',
+    });
+    const enrollmentGroups = [
+      { enrollmentGroupId: 'g', attestation: key },
+      { enrollmentGroupId: 'g', attestation: key },
+    ];
+    expect(problemOf({ scopes: [{ enrollmentGroups }] }).message).toContain(
+      'scopes[0].enrollmentGroups[1].enrollmentGroupId is "g", which scopes[0].enrollmentGroups[0].enrollmentGroupId is already',
+    );
+    const certificate = { name: 'ca', certificate: { file: 'ca.pem' } };
+    expect(problemOf({ certificates: [certificate, certificate] }).message).toContain('has the name "ca" twice');
+  });
+
+  it('are welcome in different scopes, and as device and group', () => {
+    const scope = {
+      enrollments: [{ registrationId: 'a', attestation: key }],
+      enrollmentGroups: [{ enrollmentGroupId: 'a', attestation: key }],
+    };
+    expect(read({ scopes: [scope, { ...scope, idScope: '0neB' }] })).toHaveLength(2);
+  });
+});
+
+describe('addresses', () => {
+  const resolve = (config: object) => resolveConfig(config, '.');
+
+  it('may have the brackets of IPv6', () => {
+    expect(resolve({ host: '[::1]', hostName: '[::1]', tls: { names: ['[fe80::1]', '192.0.2.1'] } })).toMatchObject({
+      host: '::1',
+      hostName: '[::1]',
+      serverNames: ['fe80::1', '192.0.2.1'],
+    });
+  });
+
+  it.each([
+    [{ host: '[127.0.0.1]' }, 'host'],
+    [{ host: '[::1]:8883' }, 'host'],
+    [{ host: 'https://x' }, 'host'],
+    [{ hostName: 'x:8883' }, 'hostName'],
+    [{ hostName: '::1' }, 'hostName'],
+    [{ tls: { names: ['a b'] } }, 'tls.names[0]'],
+  ])('are refused as %j', (config, option) => {
+    expect(problemOf(config)).toMatchObject({ code: 'ERR_DPS_CONFIG_OPTION', option });
+  });
+});
+
+describe('what is no file', () => {
+  it.each(['pipe', 'sub', '/dev/zero'])('is not read: %s', (name) => {
+    const path = join(folder, 'odd');
+    rmSync(path, { recursive: true, force: true });
+    mkdirSync(join(path, 'sub'), { recursive: true });
+    execFileSync('mkfifo', [join(path, 'pipe')]);
+    const file = name.startsWith('/') ? name : join(path, name);
+    const kind = name === 'sub' ? 'is a folder' : 'is a device, pipe or socket';
+    expect(() => loadEmulatorConfig(file)).toThrow(kind);
+    const problem = problemOf({ certificates: [{ name: 'ca', certificate: { file } }] });
+    expect(problem).toMatchObject({ code: 'ERR_DPS_CONFIG_FILE', option: 'certificates[0].certificate.file' });
+    expect(problem.message).toContain(`${file} ${kind}`);
   });
 });

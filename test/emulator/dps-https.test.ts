@@ -226,6 +226,20 @@ describe('fault switches', () => {
     expect((await polled).status).toBe(200);
   });
 
+  it('that fail when their time comes end the connection, not the process', async () => {
+    const action = [
+      { kind: 'wait', ms: 5000 },
+      { kind: 'respond', body: 1n as never },
+    ] as const;
+    emulator.faults.add({ at: 'dps.register', action, times: 1 });
+    const asked = register();
+    const outcome = expect(asked).rejects.toThrow();
+    await emulator.trace.waitFor({ event: 'fault' });
+    expect(() => clock.advance(5000)).not.toThrow();
+    await outcome;
+    expect(emulator.trace.entries({ event: 'violation' })[0]?.detail).toContain('BigInt');
+  });
+
   it('stay silent until the client gives up', async () => {
     emulator.faults.add({ at: 'dps.register', action: { kind: 'silent' }, times: 1 });
     const asked = register(TOKEN, { agent: false });

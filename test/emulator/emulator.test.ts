@@ -1,4 +1,5 @@
-import { mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { execFileSync } from 'node:child_process';
+import { mkdtempSync, readFileSync, rmSync, statSync, truncateSync, writeFileSync } from 'node:fs';
 import { createServer, type Server } from 'node:net';
 import { networkInterfaces, tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -183,7 +184,11 @@ describe('ports', () => {
   it('are on one address only when a host is given', async () => {
     const emulator = await start({ host: '127.0.0.1' });
     await (await open(emulator, `127.0.0.1:${portOf(emulator.endpoints.dps.mqtt)}`)).close();
-    await expect(startEmulator({ host: '192.0.2.1' })).rejects.toMatchObject({ code: 'ERR_DPS_CONFIG_OPTION' });
+    await expect(startEmulator({ host: '192.0.2.1' })).rejects.toMatchObject({
+      code: 'ERR_DPS_CONFIG_OPTION',
+      option: 'host',
+      message: expect.stringContaining('Give an address of this machine'),
+    });
   });
 });
 
@@ -304,7 +309,10 @@ describe('the state file', () => {
     '{"version":2,"scopes":[]}',
     '[]',
     '{"version":1,"scopes":[{"idScope":"0ne00000000"}],"authority":{}}',
-  ])('is refused when it says %s', async (text) => {
+    '{"version":1,"scopes":[null],"authority":{"certificatePem":"a","privateKeyPem":"b"}}',
+    '{"version":1,"scopes":[],"authority":{"certificatePem":"a","privateKeyPem":"b"}}',
+    '\u0000',
+  ])('is refused when it says %j', async (text) => {
     const stateFile = join(makeFolder(), 'state.json');
     writeFileSync(stateFile, text);
     await expect(startEmulator({ stateFile })).rejects.toMatchObject({
@@ -312,6 +320,158 @@ describe('the state file', () => {
       option: 'stateFile',
     });
     expect(readFileSync(stateFile, 'utf8')).toBe(text);
+  });
+});
+
+describe('a state file that was changed', () => {
+  type State = { authority: { privateKeyPem: string }; scopes: Scope[] };
+  type Scope = { enrollments: unknown[]; registrations: Part[]; hubs: { devices: Part[] }[] };
+  type Part = Record<string, unknown>;
+
+  const REGISTRATION: Part = {
+    registrationId: 'a',
+    createdMs: 0,
+    lastUpdatedMs: 0,
+    etag: 'x',
+    status: 'failed',
+    attestation: 'x509',
+    entryKey: 'individual:a',
+  };
+  const DEVICE: Part = {
+    identity: { deviceId: 'd', isEdge: false, authentication: { type: 'selfSigned', primaryThumbprint: 'aa' } },
+    isEnabled: true,
+    twin: { tags: {}, desired: { version: 1, properties: {} }, reported: { version: 1, properties: {} } },
+    queue: [],
+  };
+  const addDevice =
+    (changes: Part) =>
+    ({ scopes: [scope] }: State) =>
+      scope?.hubs[0]?.devices.push({ ...DEVICE, ...changes });
+  const addRegistration =
+    (changes: Part) =>
+    ({ scopes: [scope] }: State) =>
+      scope?.registrations.push({ ...REGISTRATION, ...changes });
+
+  async function startWith(change: (state: State) => unknown): Promise<Emulator> {
+    const stateFile = join(makeFolder(), 'state.json');
+    await (await start({ stateFile })).close();
+    const state = JSON.parse(readFileSync(stateFile, 'utf8')) as State;
+    change(state);
+    writeFileSync(stateFile, JSON.stringify(state));
+    return await start({ stateFile });
+  }
+
+  it('is read where it is as it should be', async () => {
+    const emulator = await startWith((state) => {
+      addDevice({})(state);
+      addRegistration({ error: { code: 404201, message: '' } })(state);
+    });
+    expect(emulator.hub().devices()).toHaveLength(1);
+    expect(emulator.registrations()).toHaveLength(1);
+  });
+
+  it.each<[string, (state: State) => unknown]>([
+    [
+      'scopes[0].enrollments[0].enrollment.registrationId',
+      ({ scopes: [scope] }) => scope?.enrollments.push({ enrollment: {} }),
+    ],
+    [
+      'stateFile.attestation',
+      ({ scopes: [scope] }) => scope?.enrollments.push({ isConfigured: false, enrollment: { registrationId: 'a' } }),
+    ],
+    ['scopes[0].registrations[0].createdMs', addRegistration({ createdMs: 1e300 })],
+    ['scopes[0].registrations[0].status', addRegistration({ status: 5 })],
+    ['scopes[0].registrations[0].assignment.hubName', addRegistration({ assignment: {} })],
+    ['scopes[0].registrations[0] ', ({ scopes: [scope] }) => scope?.registrations.push(null as never)],
+    ['scopes[0].hubs[0].devices[0].identity', addDevice({ identity: null })],
+    ['scopes[0].hubs[0].devices[0].identity.authentication', addDevice({ identity: { deviceId: 'd', isEdge: true } })],
+    ['scopes[0].hubs[0].devices[0].twin.desired', addDevice({ twin: { tags: {}, desired: 5 } })],
+    ['scopes[0].hubs[0].devices[0].queue[0]', addDevice({ queue: [5] })],
+    ['scopes[0].hubs[0].devices[0].session[0]', addDevice({ session: [['a']] })],
+    ['scopes[0].surprise', ({ scopes: [scope] }) => Object.assign(scope ?? {}, { surprise: 1 })],
+    ['damaged. Delete', ({ authority }) => Object.assign(authority, { certificatePem: '-----BEGIN CERTIFICATE-----' })],
+    ['damaged. Delete', ({ authority }) => Object.assign(authority, { privateKeyPem: 'nonsense' })],
+  ])('is refused with the place: %s', async (place, change) => {
+    const started = startWith(change);
+    await expect(started).rejects.toMatchObject({ code: 'ERR_DPS_CONFIG_FILE', option: 'stateFile' });
+    await expect(started).rejects.toThrow(place);
+    await expect(started).rejects.toThrow(
+      /state\.json is not a state file .* Delete it to start afresh, or name another\.$/,
+    );
+  });
+
+  it('is refused when its authority has the key of another, which is not told', async () => {
+    const other = await makeAuthority({ commonName: 'Other' });
+    const started = startWith(({ authority }) => {
+      authority.privateKeyPem = other.privateKeyPem;
+    });
+    const problem = await started.catch((error: unknown) => error);
+    expect(problem).toMatchObject({ code: 'ERR_DPS_CONFIG_FILE', option: 'stateFile' });
+    expect(problem).not.toHaveProperty('cause');
+  });
+});
+
+describe('a state file that cannot be one', () => {
+  const problemOf = async (stateFile: string): Promise<string> => {
+    const started = startEmulator({ stateFile });
+    await expect(started).rejects.toMatchObject({ code: 'ERR_DPS_CONFIG_FILE', option: 'stateFile' });
+    return started.then(
+      () => '',
+      (error: Error) => error.message,
+    );
+  };
+
+  it('is a folder, a device, a pipe, or endless', async () => {
+    const folder = makeFolder();
+    expect(await problemOf(folder)).toBe(`The state file ${folder} is a folder. Give the path of a file.`);
+    for (const device of ['/dev/full', '/dev/zero'])
+      expect(await problemOf(device)).toContain(`${device} is a device, pipe or socket, not a regular file.`);
+    const pipe = join(folder, 'pipe');
+    execFileSync('mkfifo', [pipe]);
+    expect(await problemOf(pipe)).toContain(`${pipe} is a device, pipe or socket`);
+    const endless = join(folder, 'endless');
+    writeFileSync(endless, '');
+    truncateSync(endless, 2 ** 40);
+    expect(await problemOf(endless)).toContain(`${endless} is longer than`);
+  });
+
+  it('cannot be made where it should be', async () => {
+    const missing = join(makeFolder(), 'missing', 'state.json');
+    expect(await problemOf(missing)).toBe(
+      `The state file cannot be written: ${missing} does not exist, or the folder that it should lie in. Check the path.`,
+    );
+    expect(await problemOf('/proc/state.json')).toContain('/proc/state.json');
+  });
+
+  it('is not kept from being written by what lies beside it', async () => {
+    const stateFile = join(makeFolder(), 'state.json');
+    execFileSync('mkfifo', [`${stateFile}.new`]);
+    await (await start({ stateFile })).close();
+    expect(statSync(stateFile).isFile()).toBe(true);
+  });
+});
+
+describe('what is no configuration', () => {
+  it.each([null, 5, 'text', true, [], () => ({})])('is refused as such: %j', async (config) => {
+    await expect(startEmulator(config as never)).rejects.toMatchObject({
+      name: 'ConfigurationError',
+      code: 'ERR_DPS_CONFIG_OPTION',
+      message: expect.stringMatching(/^the emulator's configuration must be an object, not (null|a \w+)\.$/),
+    });
+  });
+
+  it.each([
+    [null, 'options'],
+    [[], 'options'],
+    [{ clock: 5 }, 'options.clock'],
+    [{ clock: { wallMs: () => 0 } }, 'options.clock.monotonicMs'],
+    [{ random: 5 }, 'options.random'],
+    [{ log: 'x' }, 'options.log'],
+    [{ onTrace: {} }, 'options.onTrace'],
+    [{ baseDirectory: 5 }, 'options.baseDirectory'],
+    [{ logs: () => {} }, 'options.logs'],
+  ])('goes for the options, too: %j', async (options, option) => {
+    await expect(startEmulator({}, options as never)).rejects.toMatchObject({ name: 'ConfigurationError', option });
   });
 });
 
@@ -338,7 +498,10 @@ describe('the log', () => {
     const lines: string[] = [];
     const told: TraceEntry[] = [];
     const options = { log: (line: string) => lines.push(line), onTrace: (entry: TraceEntry) => told.push(entry) };
-    const emulator = await start({ stateFile: join(makeFolder(), 'missing', 'state.json') }, options);
+    const folder = makeFolder();
+    const emulator = await start({ stateFile: join(folder, 'state.json') }, options);
+    rmSync(folder, { recursive: true });
+    emulator.enroll({ registrationId: 'dev-1', attestation: { symmetricKey: {} } });
     const probe = await open(emulator, emulator.endpoints.dps.mqtt);
     await probe.connect({ clientId: 'a', username: '0ne00000000/registrations/a/api-version=2019-03-31' });
     await probe.close();

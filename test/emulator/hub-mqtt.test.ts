@@ -449,6 +449,32 @@ describe('methods', () => {
     expect(await probe.next()).toMatchObject({ cmd: 'puback' });
   });
 
+  it.each(['0', '-1', '99', '1000', '2147483647', '-2147483648', '999999999999', '9007199254740991'])(
+    'may be answered with any integer for a status: %s',
+    async (status) => {
+      const probe = await ready({ [METHODS]: 0 });
+      const called = hub.invokeMethod('dev-1', 'reboot');
+      const { topic } = await probe.nextPublish();
+      probe.publish(`$iothub/methods/res/${status}/?${topic.split('?')[1]}`, 'null');
+      await expect(called).resolves.toEqual({ status: Number(status), payload: null });
+    },
+  );
+
+  it.each(['', '-', '1.5', '1e3', '+5', '9007199254740993', '99999999999999999999', '0x10'])(
+    'end the connection, with a word in the log, when the status is no integer: %j',
+    async (status) => {
+      const probe = await ready({ [METHODS]: 0 });
+      const called = hub.invokeMethod('dev-1', 'reboot', null, { timeoutMs: 5000 });
+      const { topic } = await probe.nextPublish();
+      const answer = `$iothub/methods/res/${status}/?${topic.split('?')[1]}`;
+      probe.publish(answer, 'null');
+      await probe.closed;
+      expect(emulator.trace.entries({ event: 'violation' })[0]?.detail).toBe(`nothing is published at ${answer}`);
+      clock.advance(5000);
+      await expect(called).rejects.toMatchObject({ errorCode: 504101 });
+    },
+  );
+
   it('always carry a JSON body; an empty answer is null, a broken one an error', async () => {
     const probe = await ready({ [METHODS]: 0 });
     const answer = async (body: string): Promise<void> => {
@@ -621,5 +647,19 @@ describe('fault switches', () => {
     expect(emulator.trace.count({ event: 'fault' })).toBe(4);
     clock.advance(30_000);
     await expect(called).rejects.toMatchObject({ status: 504 });
+  });
+
+  it('that fail when their time comes end the connection, not the process', async () => {
+    const probe = await ready();
+    const action = [
+      { kind: 'wait', ms: 1000 },
+      { kind: 'pushDesired', patch: { 'a.b': 1 } },
+    ] as const;
+    emulator.faults.add({ at: 'hub.twinGet', action });
+    probe.publish('$iothub/twin/GET/?$rid=1', '');
+    await emulator.trace.waitFor({ event: 'fault' });
+    expect(() => clock.advance(1000)).not.toThrow();
+    await probe.closed;
+    expect(emulator.trace.entries({ event: 'violation' })[0]?.detail).toContain('cannot be handled');
   });
 });

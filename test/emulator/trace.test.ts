@@ -25,6 +25,22 @@ describe('the trace', () => {
     expect(trace.count()).toBe(0);
   });
 
+  it('counts the devices of a flood, but only so many of them apart', () => {
+    const trace = new Trace(
+      () => 0,
+      () => {},
+    );
+    for (let index = 0; index < 60_000; index += 1) trace.add(note('register', `dev-${index}`));
+    expect(trace.count()).toBe(60_000);
+    expect(trace.count({ event: 'register' })).toBe(60_000);
+    expect(trace.count({ device: 'dev-1' })).toBe(1);
+    expect(trace.count({ device: 'dev-59999' })).toBe(1);
+    // Forgotten, and one too many to be remembered by its name.
+    expect(trace.count({ device: 'dev-30000' })).toBe(0);
+    for (let index = 0; index < 20_000; index += 1) trace.add(note('register', 'dev-1'));
+    expect(trace.count({ device: 'dev-1' })).toBe(20_001);
+  });
+
   it('keeps no more of a name than it needs', () => {
     const trace = new Trace(
       () => 0,
@@ -33,6 +49,18 @@ describe('the trace', () => {
     trace.add({ ...note('connect', 'd'.repeat(60_000)), topic: 't'.repeat(60_000) });
     expect(JSON.stringify(trace.entries()).length).toBeLessThan(1500);
     expect(trace.entries()[0]).not.toHaveProperty('detail', expect.anything());
+  });
+
+  it('leaves out what looks like a key, wherever it stands, and nothing else', () => {
+    const told: (string | undefined)[] = [];
+    const trace = new Trace(
+      () => 0,
+      (entry) => told.push(entry.detail),
+    );
+    const run = 'aB3+/'.repeat(9);
+    for (const detail of [`${run}=`, `x ${run}== y`, run, `${run}=value`, `${run}==value`, 'short=='])
+      trace.add({ ...note('refused'), detail });
+    expect(told).toEqual(['[…]', 'x […] y', run, `${run}=value`, '[…]=value', 'short==']);
   });
 
   it('waits for what has happened, or will', async () => {

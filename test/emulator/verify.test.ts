@@ -52,6 +52,7 @@ function ask(credential: PresentedCredential, question: Partial<Question> = {}):
     credential,
     atMs: NOW_MS,
     individual: undefined,
+    challenge: undefined,
     groups: [],
     ...question,
   });
