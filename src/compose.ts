@@ -11,6 +11,7 @@ import type { RecordStore } from './core/store.js';
 import type { DpsTransport } from './core/transport.js';
 import { LastingSession } from './hub/lasting-session.js';
 import type { StrayErrorSink } from './hub/stray-error.js';
+import { checkedClock } from './own-clock.js';
 import { ProgressLog } from './progress-log.js';
 import { bounded as boundedIdentity, type ProvisioningParts, provisionWith } from './provision.js';
 import {
@@ -90,7 +91,7 @@ async function composeParts(
   signal: AbortSignal | undefined = options?.signal,
 ): Promise<ProvisioningParts> {
   check();
-  const clock = options.clock ?? systemClock;
+  const clock = options.clock === undefined ? systemClock : checkedClock(options.clock);
   const random = options.random ?? Math.random;
   const connectTimeoutMs = options.connectTimeoutMs ?? DEFAULT_CONNECT_TIMEOUT_MS;
   const requestTimeoutMs = options.requestTimeoutMs ?? DEFAULT_REQUEST_TIMEOUT_MS;

@@ -8,6 +8,9 @@ const STAND_INS = {
   debug: 'const off = Object.assign(() => {}, { enabled: false }); module.exports = () => off;',
   // Topic aliases are MQTT 5; our engine speaks 3.1.1.
   'lru-cache': "exports.LRUCache = class { constructor() { throw new Error('MQTT 5 is left out of this build'); } };",
+  // Optional native parts of ws, which it looks for at load time; these words make it go on without.
+  bufferutil: "throw new Error('left out of this build');",
+  'utf-8-validate': "throw new Error('left out of this build');",
   // Timers of web workers; ours are handed in.
   'worker-timers': 'module.exports = {};',
 };

@@ -1,5 +1,6 @@
 import type { CancelSignal } from '../core/cancel-signal.js';
 import type { Clock } from '../core/clock.js';
+import { onCancel } from '../core/on-cancel.js';
 import { CancelledError, isDpsError } from '../errors.js';
 import type { Lifeline } from './lifeline.js';
 
@@ -28,7 +29,7 @@ export function waitWithin<T>(bounds: WaitBounds<T>, work: (signal: AbortSignal)
     const conclude = (settle: () => void): void => {
       if (isOver) return;
       isOver = true;
-      signal?.removeEventListener('abort', onAbort);
+      leaveSignal?.();
       leaveLifeline?.();
       stopTimer?.();
       settle();
@@ -38,8 +39,7 @@ export function waitWithin<T>(bounds: WaitBounds<T>, work: (signal: AbortSignal)
         reject(error);
         controller.abort(error);
       });
-    const onAbort = (): void => fail(cancellation(bounds.doing, signal));
-    signal?.addEventListener('abort', onAbort, { once: true });
+    const leaveSignal = signal && onCancel(signal, () => fail(cancellation(bounds.doing, signal)));
     const leaveLifeline = lifeline?.onEnd(fail);
     const stopTimer = timeout?.clock.after(timeout.afterMs, () => fail(timeout.error()));
     startSafely(work, controller.signal).then(

@@ -2,12 +2,15 @@ import { inspect } from 'node:util';
 import type { CancelSignal } from '../core/cancel-signal.js';
 import type { HubConnectionInfo, HubOpenParameters, MqttClientOptions } from '../core/hub.js';
 import { hubMqttConnect } from '../core/wire/hub-mqtt.js';
+import type { MqttCarrier } from '../net/mqtt-carrier.js';
 import { waitWithin } from './bounded-wait.js';
 import { type CredentialSources, exportHubKey, type HubCredential, makeHubCredential } from './credentials.js';
 import { splitHubHost } from './hub-connection.js';
+import { checkSignal } from './session-arguments.js';
 
 export interface ConnectionInfoOptions extends CredentialSources {
   readonly keepaliveSeconds: number;
+  readonly carrier: MqttCarrier;
   readonly ca?: string | readonly string[] | undefined;
   readonly servername?: string | undefined;
   readonly userAgent?: string | undefined;
@@ -18,12 +21,14 @@ export interface ConnectionInfoOptions extends CredentialSources {
 export function hubConnectionInfo(parameters: HubOpenParameters, options: ConnectionInfoOptions): HubConnectionInfo {
   return {
     async mqttOptions(signal?: CancelSignal): Promise<MqttClientOptions> {
+      checkSignal(signal, 'mqttOptions()');
       const credential = await waitWithin({ doing: 'making hub credentials', signal }, (within) =>
         makeHubCredential(parameters, options, within),
       );
       return withHiddenSecrets({ ...plainOptions(parameters, options), ...secretsOf(credential) });
     },
     async connectionString(signal?: CancelSignal): Promise<string> {
+      checkSignal(signal, 'connectionString()');
       const { hostName, deviceId, hsm, slot } = parameters;
       const device = `HostName=${hostName};DeviceId=${deviceId}`;
       if (hsm.kind === 'x509') return `${device};x509=true`;
@@ -36,10 +41,10 @@ export function hubConnectionInfo(parameters: HubOpenParameters, options: Connec
 }
 
 function plainOptions(parameters: HubOpenParameters, options: ConnectionInfoOptions): MqttClientOptions {
-  const { host, port } = splitHubHost(parameters.hostName);
-  const { ca, userAgent, modelId, keepaliveSeconds } = options;
+  const { ca, userAgent, modelId, keepaliveSeconds, carrier } = options;
+  const { host, port } = splitHubHost(parameters.hostName, carrier.defaultPort);
   return {
-    protocol: 'mqtts',
+    ...(carrier.path === undefined ? { protocol: 'mqtts' } : { protocol: 'wss', path: carrier.path }),
     host,
     port,
     // An address is no server name (RFC 6066, section 3); empty text keeps Node from sending it.

@@ -3,7 +3,9 @@ import type { CancelSignal } from '../core/cancel-signal.js';
 import { type Clock, isPlausibleWallMs, type Random } from '../core/clock.js';
 import type { HubOpenParameters } from '../core/hub.js';
 import { formatSasToken, hubResource, textToSign } from '../core/sas.js';
+import { wordsOf } from '../core/thrown-words.js';
 import { ClockError, HsmError, isDpsError } from '../errors.js';
+import { checkedExportedKey, checkedSignature, checkedTlsCredential } from '../hsm-answers.js';
 
 /** How long a token is good for: what Microsoft's clients use. */
 export const TOKEN_LIFE_SECONDS = 3600;
@@ -30,7 +32,7 @@ export interface CredentialSources {
  * Makes the credential for one connection: a fresh token signed by the HSM, or the HSM's certificate.
  *
  * @throws {ClockError} `ERR_DPS_CLOCK_IMPLAUSIBLE` when a token would be born expired.
- * @throws {HsmError} when the HSM fails; whatever a foreign HSM throws becomes one.
+ * @throws {HsmError} when the HSM fails or gives something else; whatever a foreign HSM throws becomes one.
  */
 export async function makeHubCredential(
   { hostName, deviceId, hsm, slot }: HubOpenParameters,
@@ -38,14 +40,15 @@ export async function makeHubCredential(
   signal: CancelSignal,
 ): Promise<HubCredential> {
   if (hsm.kind === 'x509') {
-    return { kind: 'x509', tls: await askHsm('load the certificate', () => hsm.tlsCredential(slot, signal)) };
+    const tls = await askHsm('load the certificate', () => hsm.tlsCredential(slot, signal));
+    return { kind: 'x509', tls: checkedTlsCredential(tls) };
   }
   requirePlausibleClock(clock);
   const life = new TokenLife(clock, random, tokenLifeSeconds);
   const expirySeconds = Math.floor(clock.wallMs() / 1000) + tokenLifeSeconds;
   const resource = hubResource(hostName, deviceId);
   const data = textToSign(resource, expirySeconds);
-  const signature = await askHsm('sign the hub token', () => hsm.sign(data, slot, signal));
+  const signature = checkedSignature(await askHsm('sign the hub token', () => hsm.sign(data, slot, signal)));
   return { kind: 'sas', token: formatSasToken({ resource, signature, expirySeconds }), expirySeconds, life };
 }
 
@@ -60,7 +63,7 @@ export async function exportHubKey(
   signal: CancelSignal,
 ): Promise<string> {
   const exportKey = hsm.kind === 'symmetricKey' ? hsm.exportKey?.bind(hsm) : undefined;
-  if (exportKey !== undefined) return askHsm('export the key', () => exportKey(slot, signal));
+  if (exportKey !== undefined) return checkedExportedKey(await askHsm('export the key', () => exportKey(slot, signal)));
   const holder = hsm.kind === 'tpm' ? 'the TPM' : 'its key store';
   throw new HsmError({
     code: 'ERR_DPS_HSM_NOT_EXPORTABLE',
@@ -125,14 +128,14 @@ function requirePlausibleClock(clock: Clock): void {
 }
 
 /** An HSM may be the application's own code: what it throws becomes an HsmError, with the original as cause. */
-async function askHsm<T>(operation: string, ask: () => Promise<T>): Promise<T> {
+async function askHsm(operation: string, ask: () => Promise<unknown>): Promise<unknown> {
   try {
     return await ask();
   } catch (error) {
     if (isDpsError(error)) throw error;
     throw new HsmError({
       code: 'ERR_DPS_HSM_OPERATION',
-      message: `The HSM failed to ${operation}: ${error instanceof Error ? error.message : String(error)}`,
+      message: `The HSM failed to ${operation}: ${wordsOf(error)}`,
       operation,
       cause: error,
     });

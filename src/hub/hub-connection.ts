@@ -4,11 +4,10 @@ import type { CancelSignal } from '../core/cancel-signal.js';
 import type { Clock } from '../core/clock.js';
 import { splitHostPort } from '../core/identifiers.js';
 import { ProtocolError } from '../errors.js';
+import { type MqttCarrier, tlsCarrier } from '../net/mqtt-carrier.js';
 import { type MqttConnection, type MqttDelivery, openMqtt } from '../net/mqtt-engine.js';
-import { openTlsSocket } from '../net/socket.js';
+import type { ProxyRule } from '../net/proxy-choice.js';
 import { clockText } from './credentials.js';
-
-export const HUB_MQTT_PORT = 8883;
 
 /** Everything an accepted MQTT connection to a hub needs. Holds a secret: never logged. */
 export interface HubConnectRequest {
@@ -31,17 +30,21 @@ export interface HubDialOptions {
   readonly ca?: string | readonly string[] | undefined;
   readonly servername?: string | undefined;
   readonly lookup?: LookupFunction | undefined;
-  /** Bounds name look-up, TCP and TLS together, and then the wait for CONNACK. */
+  readonly proxyFor?: ProxyRule | undefined;
+  /** Default: TLS. */
+  readonly carrier?: MqttCarrier | undefined;
+  /** Bounds name look-up, TCP, proxy and TLS together, and then the wait for CONNACK. */
   readonly connectTimeoutMs: number;
   readonly clock: Clock;
 }
 
-/** The real thing: MQTT over TLS over TCP. */
+/** The real thing: MQTT over its carrier over the network. */
 export function hubDialer(options: HubDialOptions): OpenHubConnection {
-  const { ca, servername, lookup, connectTimeoutMs, clock } = options;
+  const { ca, servername, lookup, proxyFor, carrier = tlsCarrier, connectTimeoutMs, clock } = options;
   return async (request, signal) => {
     const { host, port, client, ...connect } = request;
-    const socket = await openTlsSocket({ host, port, servername, ca, client, connectTimeoutMs, clock, lookup }, signal);
+    const way = { servername, ca, connectTimeoutMs, clock, lookup, proxyFor };
+    const socket = await carrier.open({ host, port, client, ...way }, signal);
     const peer = hubPeer(host, port);
     return openMqtt({ ...connect, socket, peer, clean: false, connackTimeoutMs: connectTimeoutMs, clock }, signal);
   };
@@ -52,8 +55,8 @@ export function hubDialer(options: HubDialOptions): OpenHubConnection {
  *
  * @throws {ProtocolError} `ERR_DPS_PROTOCOL_BODY`: the service assigned something that is no host.
  */
-export function splitHubHost(hostName: string): { readonly host: string; readonly port: number } {
-  const address = splitHostPort(hostName, HUB_MQTT_PORT);
+export function splitHubHost(hostName: string, defaultPort: number): { readonly host: string; readonly port: number } {
+  const address = splitHostPort(hostName, defaultPort);
   if (address !== undefined) return address;
   const got = hostName.slice(0, 120);
   throw new ProtocolError({

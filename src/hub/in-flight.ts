@@ -3,6 +3,10 @@ export class InFlight {
   #count = 0;
   #waiting: (() => void)[] = [];
 
+  get count(): number {
+    return this.#count;
+  }
+
   /** Counts `work` until it settles, and hands its promise through. */
   track<T>(work: Promise<T>): Promise<T> {
     this.#count += 1;

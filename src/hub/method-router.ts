@@ -16,7 +16,19 @@ export interface MethodRouterOptions {
 /** In each direction (hub-protocol, section 3.3). */
 const MAX_PAYLOAD_BYTES = 128 * 1024;
 
-/** Answers every direct method request: an unanswered one keeps its caller waiting for its time-out. */
+/** Far more than a device has at a time; a hub that asks and does not read the answers must not fill its memory. */
+export const MAX_RUNNING_METHODS = 100;
+
+/** Two handlers of one name would answer one question twice. */
+export function methodTaken(name: string): ConfigurationError {
+  return new ConfigurationError({
+    code: 'ERR_DPS_CONFIG_OPTION',
+    message: `The method ${JSON.stringify(name)} has a handler already. Take that one away first.`,
+    option: 'name',
+  });
+}
+
+/** Answers direct method requests, also wrong ones: an unanswered one keeps its caller waiting for its time-out. */
 export class MethodRouter {
   readonly #options: MethodRouterOptions;
   readonly #handlers: Map<string, MethodHandler> = new Map();
@@ -29,11 +41,7 @@ export class MethodRouter {
   /** @throws {ConfigurationError} `ERR_DPS_CONFIG_OPTION` when the name is taken. */
   handle(name: string, handler: MethodHandler): Unsubscribe {
     if (this.#handlers.has(name)) {
-      throw new ConfigurationError({
-        code: 'ERR_DPS_CONFIG_OPTION',
-        message: `The method ${JSON.stringify(name)} has a handler already. Take that one away first.`,
-        option: 'name',
-      });
+      throw methodTaken(name);
     }
     this.#handlers.set(name, handler);
     let isMine = true;
@@ -53,6 +61,13 @@ export class MethodRouter {
   }
 
   receive(name: string, requestId: string, body: Uint8Array): void {
+    if (this.#running.count >= MAX_RUNNING_METHODS) {
+      const problem = new Error(
+        `A method request was left unanswered: ${MAX_RUNNING_METHODS} others are not finished.`,
+      );
+      this.#options.onStrayError(problem, 'delivery');
+      return;
+    }
     void this.#running.track(this.#answer(name, requestId, body));
   }
 

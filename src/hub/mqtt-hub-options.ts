@@ -1,9 +1,11 @@
 import type { LookupFunction } from 'node:net';
 import type { Clock, Random } from '../core/clock.js';
 import { ConfigurationError } from '../errors.js';
+import { type MqttCarrier, tlsCarrier } from '../net/mqtt-carrier.js';
+import type { ProxyRule } from '../net/proxy-choice.js';
 import { TOKEN_LIFE_SECONDS } from './credentials.js';
 import { hubDialer, type OpenHubConnection } from './hub-connection.js';
-import { type StrayErrorSink, safeSink } from './stray-error.js';
+import type { StrayErrorSink } from './stray-error.js';
 
 export interface MqttHubOptions {
   readonly clock: Clock;
@@ -16,6 +18,10 @@ export interface MqttHubOptions {
   readonly servername?: string;
   /** Instead of `dns.lookup`. */
   readonly lookup?: LookupFunction;
+  /** Which proxy to go by. Default: none. */
+  readonly proxyFor?: ProxyRule;
+  /** What MQTT travels on. Default: TLS, port 8883. */
+  readonly carrier?: MqttCarrier;
   /** Goes to the hub's logs. */
   readonly userAgent?: string;
   /** Plug and Play model id, `dtmi:…`. */
@@ -28,9 +34,9 @@ export interface MqttHubOptions {
   readonly keepaliveSeconds?: number;
   /** Default 3600. */
   readonly tokenLifeSeconds?: number;
-  /** Takes errors that no call waits for, such as those of listeners. Default: a warning of the process. */
+  /** Takes errors that no call waits for, such as those of listeners. Default: warnings of the process, ten a session. */
   readonly onStrayError?: StrayErrorSink;
-  /** Instead of TLS and MQTT.js. */
+  /** Instead of the carrier and MQTT.js. */
   readonly openConnection?: OpenHubConnection;
 }
 
@@ -45,7 +51,7 @@ export interface MqttHubSettings extends MqttHubOptions {
   readonly requestTimeoutMs: number;
   readonly keepaliveSeconds: number;
   readonly tokenLifeSeconds: number;
-  readonly onStrayError: StrayErrorSink;
+  readonly carrier: MqttCarrier;
   readonly openConnection: OpenHubConnection;
 }
 
@@ -56,6 +62,7 @@ export function settingsOf(options: MqttHubOptions): MqttHubSettings {
     requestTimeoutMs = DEFAULT_HUB_REQUEST_TIMEOUT_MS,
     keepaliveSeconds = DEFAULT_HUB_KEEPALIVE_SECONDS,
     tokenLifeSeconds = TOKEN_LIFE_SECONDS,
+    carrier = tlsCarrier,
   } = options;
   requireWithin('keepaliveSeconds', keepaliveSeconds, MAX_HUB_KEEPALIVE_SECONDS);
   requireWithin('tokenLifeSeconds', tokenLifeSeconds, Number.MAX_SAFE_INTEGER);
@@ -65,8 +72,8 @@ export function settingsOf(options: MqttHubOptions): MqttHubSettings {
     requestTimeoutMs,
     keepaliveSeconds,
     tokenLifeSeconds,
-    onStrayError: safeSink(options.onStrayError),
-    openConnection: options.openConnection ?? hubDialer({ ...options, connectTimeoutMs }),
+    carrier,
+    openConnection: options.openConnection ?? hubDialer({ ...options, carrier, connectTimeoutMs }),
   };
 }
 

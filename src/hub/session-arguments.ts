@@ -1,3 +1,4 @@
+import type { CancelSignal } from '../core/cancel-signal.js';
 import type { TelemetryMessage } from '../core/hub.js';
 import { excerptOf, isJsonObject } from '../core/json-body.js';
 import type { JsonValue } from '../core/twin.js';
@@ -67,6 +68,22 @@ export function checkMethodName(name: unknown): void {
   if (typeof name === 'string' && name !== '') return;
   const given = name === '' ? 'an empty one' : kindOf(name);
   throw argumentError('name', `onMethod() needs the name of a direct method as a text, not ${given}.`);
+}
+
+/** @throws {ConfigurationError} `ERR_DPS_CONFIG_OPTION` for what cannot cancel; `call` is the one it was given to. */
+export function checkSignal(signal: unknown, call: string): void {
+  if (signal === undefined || isSignal(signal)) return;
+  const hint = isObject(signal) && 'signal' in signal ? ' Of an AbortController pass controller.signal.' : '';
+  throw argumentError('signal', `${call} takes an AbortSignal as signal, not ${kindOf(signal)}.${hint}`);
+}
+
+function isSignal(value: unknown): value is CancelSignal {
+  return (
+    isObject(value) &&
+    typeof value.aborted === 'boolean' &&
+    typeof value.addEventListener === 'function' &&
+    typeof value.removeEventListener === 'function'
+  );
 }
 
 function checkProperties(properties: unknown): void {

@@ -1,5 +1,6 @@
 import type { CancelSignal } from '../core/cancel-signal.js';
 import type { HubOpenParameters, HubSession, HubTransport, TelemetryMessage, Unsubscribe } from '../core/hub.js';
+import { asError } from '../core/thrown-words.js';
 import type { DesiredChange, JsonObject, Twin } from '../core/twin.js';
 import {
   cloudToDeviceFilter,
@@ -22,7 +23,8 @@ import { Lifeline } from './lifeline.js';
 import { MessageInbox, type MessageListener } from './message-inbox.js';
 import { type MethodHandler, MethodRouter } from './method-router.js';
 import { type MqttHubOptions, type MqttHubSettings, settingsOf } from './mqtt-hub-options.js';
-import { checkFunction, checkMethodName, checkPatch, checkTelemetry } from './session-arguments.js';
+import { checkFunction, checkMethodName, checkPatch, checkSignal, checkTelemetry } from './session-arguments.js';
+import { StrayErrors } from './stray-error.js';
 import { telemetryPublish } from './telemetry.js';
 import { TwinClient } from './twin-client.js';
 
@@ -33,15 +35,16 @@ export const TOKEN_WATCH_MS = 60_000;
 const NEVER: AbortSignal = new AbortController().signal;
 
 /**
- * Hubs over MQTT 3.1.1.
+ * Hubs over MQTT 3.1.1, on TLS or on a carrier of its own.
  *
  * @throws {ConfigurationError} `ERR_DPS_CONFIG_OPTION` for a keep-alive or token life out of range.
  */
 export function mqttHubTransport(options: MqttHubOptions): HubTransport {
   const settings = settingsOf(options);
   return {
-    name: 'mqtt',
+    name: settings.carrier.name,
     async open(parameters, signal) {
+      checkSignal(signal, 'Opening a hub session');
       const session = new MqttHubSession(parameters, settings);
       await session.start(signal);
       return session;
@@ -78,6 +81,7 @@ class MqttHubSession implements HubSession {
   #ending: { readonly error: Error | undefined } | undefined;
   /** Connections that are being closed. */
   readonly #closings: Set<Promise<void>> = new Set();
+  readonly #strays: StrayErrors;
   #resolveClosed: (error: Error | undefined) => void = () => {};
 
   constructor(parameters: HubOpenParameters, settings: MqttHubSettings) {
@@ -86,15 +90,23 @@ class MqttHubSession implements HubSession {
     this.deviceId = deviceId;
     this.#parameters = parameters;
     this.#settings = settings;
-    this.#address = splitHubHost(hostName);
+    this.#address = splitHubHost(hostName, settings.carrier.defaultPort);
     this.closed = new Promise((resolve) => {
       this.#resolveClosed = resolve;
     });
-    const { clock, requestTimeoutMs: timeoutMs, onStrayError } = settings;
+    const { clock, requestTimeoutMs: timeoutMs } = settings;
+    this.#strays = new StrayErrors(settings.onStrayError);
+    const onStrayError = this.#strays.take;
     const peer = hubPeer(this.#address.host, this.#address.port);
     this.#peer = peer;
     this.#line = new HubLine({ clock, timeoutMs, peer, lifeline: this.#lifeline });
-    this.#twin = new TwinClient({ ...settings, timeoutMs, peer, onGiveUp: (error) => this.#end(error) });
+    this.#twin = new TwinClient({
+      ...settings,
+      timeoutMs,
+      peer,
+      onStrayError,
+      onGiveUp: (error) => this.#end(error),
+    });
     this.#methods = new MethodRouter({ onStrayError, respond: (...response) => this.#respond(...response) });
     this.#inbox = new MessageInbox(onStrayError);
     this.#want(TWIN_RESPONSE_FILTER, 0);
@@ -118,7 +130,7 @@ class MqttHubSession implements HubSession {
         this.#watchToken(credential);
       });
     } catch (error) {
-      this.#end(error instanceof Error ? error : new Error(String(error)));
+      this.#end(asError(error));
       await this.closed;
       throw error;
     }
@@ -131,12 +143,14 @@ class MqttHubSession implements HubSession {
 
   async report(patch: JsonObject, signal?: CancelSignal): Promise<number> {
     checkPatch(patch);
+    checkSignal(signal, 'report()');
     this.#requireOpen();
     return this.#twin.report(patch, signal);
   }
 
   async sendTelemetry(message: TelemetryMessage, signal?: CancelSignal): Promise<void> {
     checkTelemetry(message);
+    checkSignal(signal, 'sendTelemetry()');
     this.#requireOpen();
     const publish = telemetryPublish(this.deviceId, message);
     await this.#line.run('sending telemetry', signal, (connection, within) => connection.publish(publish, within));
@@ -264,8 +278,9 @@ class MqttHubSession implements HubSession {
   /** A cloud-to-device message that cannot be read is left to the hub, which gives up on it after ten deliveries. */
   #deliverUnreadable(topic: string, error: unknown, acknowledge: () => void): void {
     if (topic.startsWith('$')) acknowledge();
-    if (topic.startsWith(TWIN_DESIRED_FILTER.slice(0, -1))) this.#twin.receiveUnreadablePush(error);
-    else this.#settings.onStrayError(error, 'delivery');
+    if (isUnder(TWIN_DESIRED_FILTER, topic)) this.#twin.receiveUnreadablePush(error);
+    else if (isUnder(TWIN_RESPONSE_FILTER, topic)) this.#twin.receiveUnreadableAnswer(asError(error));
+    else this.#strays.take(error, 'delivery');
   }
 
   /** A response that cannot be sent any more is its caller's time-out. */
@@ -299,7 +314,7 @@ class MqttHubSession implements HubSession {
       );
       await this.#reconnect(credential);
     } catch (error) {
-      this.#renewalFailed(life, error instanceof Error ? error : new Error(String(error)));
+      this.#renewalFailed(life, asError(error));
     }
   }
 
@@ -308,7 +323,7 @@ class MqttHubSession implements HubSession {
       this.#end(error);
       return;
     }
-    this.#settings.onStrayError(error, 'token renewal');
+    this.#strays.take(error, 'token renewal');
     const delayMs = Math.min(TOKEN_WATCH_MS, life.lifeMs / 20);
     this.#stopWatch = this.#settings.clock.after(delayMs, () => void this.#renewToken(life));
   }
@@ -372,6 +387,7 @@ class MqttHubSession implements HubSession {
     this.#inbox.end();
     this.#lifeline.end(reason);
     this.#leaveConnection(reason);
+    this.#strays.end();
     void this.#settleClosings().then(() => this.#resolveClosed(error));
   }
 
@@ -382,4 +398,8 @@ class MqttHubSession implements HubSession {
   #closedError(): Error {
     return sessionClosed(this.#peer, this.deviceId, this.#ending?.error);
   }
+}
+
+function isUnder(filter: string, topic: string): boolean {
+  return topic.startsWith(filter.slice(0, -1));
 }

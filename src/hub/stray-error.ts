@@ -1,3 +1,5 @@
+import { wordsOf } from '../core/thrown-words.js';
+
 /** What a listener can fail at, or what arrived damaged. */
 export type StrayErrorOrigin =
   | 'desired listener'
@@ -10,21 +12,50 @@ export type StrayErrorOrigin =
 /** Takes an error that no call of the application is waiting for. */
 export type StrayErrorSink = (error: unknown, origin: StrayErrorOrigin) => void;
 
-/** Shows it as a warning of the process: a failing listener must neither end the process nor fail unseen. */
-export const warnOfStrayError: StrayErrorSink = (error, origin) => {
-  const text = error instanceof Error ? `${error.name}: ${error.message}` : String(error);
-  process.emitWarning(`Error in a hub session (${origin}): ${text}`, { type: 'DpsDeviceWarning' });
-};
+/** A hub that sends nonsense must not fill the log of the device. */
+export const MAX_WARNINGS_PER_SESSION = 10;
 
-/** A sink that never throws: what the application's own one throws is shown as a warning, too. */
-export function safeSink(sink: StrayErrorSink = warnOfStrayError): StrayErrorSink {
-  return (error, origin) => {
+/**
+ * Where the errors of one session go. A failing listener must neither end the process nor fail unseen: without a sink
+ * of the application's own the first ten are warnings of the process, and how many more there were is said at the end.
+ */
+export class StrayErrors {
+  readonly #sink: StrayErrorSink | undefined;
+  #warnings = 0;
+
+  constructor(sink: StrayErrorSink | undefined) {
+    this.#sink = sink;
+  }
+
+  /** Never throws: what the application's own sink throws is shown as a warning, too. */
+  readonly take: StrayErrorSink = (error, origin) => {
+    if (this.#sink === undefined) {
+      this.#warn(error, origin);
+      return;
+    }
     try {
-      sink(error, origin);
+      this.#sink(error, origin);
     } catch (sinkError) {
-      warnOfStrayError(sinkError, origin);
+      this.#warn(sinkError, origin);
     }
   };
+
+  /** The session is over. */
+  end(): void {
+    const leftOut = this.#warnings - MAX_WARNINGS_PER_SESSION;
+    if (leftOut > 0) showWarning(`${leftOut} more errors in this hub session were left out.`);
+    this.#warnings = 0;
+  }
+
+  #warn(error: unknown, origin: StrayErrorOrigin): void {
+    this.#warnings += 1;
+    if (this.#warnings > MAX_WARNINGS_PER_SESSION) return;
+    showWarning(`Error in a hub session (${origin}): ${wordsOf(error)}`);
+  }
+}
+
+function showWarning(text: string): void {
+  process.emitWarning(text, { type: 'DpsDeviceWarning' });
 }
 
 /** Calls `work`; what it throws, or its promise rejects with, goes to the sink. */

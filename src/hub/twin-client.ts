@@ -3,6 +3,7 @@ import type { Clock, Random } from '../core/clock.js';
 import type { Unsubscribe } from '../core/hub.js';
 import { reportedPatchProblem } from '../core/reported-patch.js';
 import { backoffMs } from '../core/retry.js';
+import { asError } from '../core/thrown-words.js';
 import { type DesiredChange, type JsonObject, parseDesiredPatch, parseTwin, type Twin } from '../core/twin.js';
 import {
   knownTwin,
@@ -43,6 +44,7 @@ export class TwinClient {
   #stopTimer: (() => void) | undefined;
   /** Counts connections: what a read failed with on an earlier one does not matter any more. */
   #connection = 0;
+  #isOver = false;
 
   constructor(options: TwinClientOptions) {
     this.#options = options;
@@ -76,6 +78,7 @@ export class TwinClient {
   }
 
   end(error: Error): void {
+    this.#isOver = true;
     this.disconnected(error);
     this.#listeners.clear();
     this.#lane.end(error);
@@ -83,6 +86,11 @@ export class TwinClient {
 
   receiveAnswer(requestId: string, answer: TwinAnswer): void {
     this.#lane.receive(requestId, answer);
+  }
+
+  /** It may have been the awaited one: better to fail than to wait for one that has been and gone. */
+  receiveUnreadableAnswer(error: Error): void {
+    if (!this.#lane.fail(error)) this.#options.onStrayError(error, 'delivery');
   }
 
   receivePush(version: number | undefined, body: Uint8Array): void {
@@ -142,6 +150,8 @@ export class TwinClient {
   }
 
   #perform(effect: TwinSyncEffect): void {
+    // A listener may have closed the session in the midst of it.
+    if (this.#isOver) return;
     switch (effect.type) {
       case 'ReadTwin':
         if (effect.putOffs === 0) void this.#read(effect.ticket);
@@ -174,13 +184,14 @@ export class TwinClient {
       this.#feed({ type: 'TwinAnswered', ticket, twin: parseTwin(body) });
     } catch (error) {
       if (connection !== this.#connection) return;
-      this.#lastReadError = error instanceof Error ? error : new Error(String(error));
+      this.#lastReadError = asError(error);
       this.#feed({ type: 'ReadFailed', ticket, reason: reasonOf(error) });
     }
   }
 }
 
-function reportText(patch: JsonObject): string {
+/** @throws {ConfigurationError} `ERR_DPS_CONFIG_OPTION` for a patch that the hub would refuse. */
+export function reportText(patch: JsonObject): string {
   const found = reportedPatchProblem(patch);
   if (found === undefined) return JSON.stringify(patch);
   throw new ConfigurationError({

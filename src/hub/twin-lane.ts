@@ -101,6 +101,14 @@ export class TwinLane {
     if (this.#active?.requestId === requestId) this.#settle(this.#active, (request) => request.resolve(answer));
   }
 
+  /** Fails what was sent and is not answered; false when there is nothing. */
+  fail(error: Error): boolean {
+    const active = this.#active;
+    if (active === undefined) return false;
+    this.#settle(active, ({ reject }) => reject(error));
+    return true;
+  }
+
   /** For good. */
   end(error: Error): void {
     this.#end = error;

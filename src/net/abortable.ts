@@ -1,4 +1,5 @@
 import type { CancelSignal } from '../core/cancel-signal.js';
+import { onCancel } from '../core/on-cancel.js';
 
 /**
  * Work as a promise that also settles, at once, when `signal` aborts: rejected with the signal's reason.
@@ -20,12 +21,11 @@ export function abortable<T>(
     const settle = (conclude: () => void): void => {
       if (isSettled) return;
       isSettled = true;
-      signal.removeEventListener('abort', onAbort);
+      leaveSignal();
       release?.();
       conclude();
     };
-    const onAbort = (): void => settle(() => reject(signal.reason));
-    signal.addEventListener('abort', onAbort, { once: true });
+    const leaveSignal = onCancel(signal, () => settle(() => reject(signal.reason)));
     try {
       release = start(
         (value) => settle(() => resolve(value)),

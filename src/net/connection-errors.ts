@@ -6,6 +6,8 @@ export interface FailurePoint {
   readonly phase: TransportPhase;
   /** `host:port` of the other side. */
   readonly peer: string;
+  /** `host:port` of whoever the other side, a proxy, is the way to. */
+  readonly wayTo?: string | undefined;
   /** Decides whether an expired certificate is believed, or the device's clock doubted. */
   readonly clock: Clock;
   /** Whether roots were given to trust instead of the built-in ones. Default false. */
@@ -39,7 +41,9 @@ export function connectionLost(at: FailurePoint, cause?: unknown): TransportErro
   const how = cause === undefined ? 'was closed by the other side' : `broke off (${summaryOf(cause)})`;
   return new TransportError({
     code: 'ERR_DPS_CONNECTION_LOST',
-    message: [`The connection to ${at.peer} ${how} ${MOMENTS[at.phase]}.`, LOSS_HINTS[at.phase] ?? []].flat().join(' '),
+    message: [`The connection to ${at.peer} ${how} ${MOMENTS[at.phase]}.`, LOSS_HINTS[at.phase] ?? [], roleOf(at)]
+      .flat()
+      .join(' '),
     phase: at.phase,
     peer: at.peer,
     retryable: true,
@@ -51,7 +55,7 @@ export function connectionLost(at: FailurePoint, cause?: unknown): TransportErro
 export function connectTimedOut(at: FailurePoint, timeoutMs: number): TransportError {
   return new TransportError({
     code: 'ERR_DPS_CONNECT_TIMEOUT',
-    message: `${at.peer} could not be connected to within ${timeoutMs} ms: time ran out ${MOMENTS[at.phase]}. ${TIMEOUT_HINTS[at.phase]}`,
+    message: `${at.peer} could not be connected to within ${timeoutMs} ms: time ran out ${MOMENTS[at.phase]}. ${[TIMEOUT_HINTS[at.phase], roleOf(at)].flat().join(' ')}`,
     phase: at.phase,
     peer: at.peer,
     retryable: true,
@@ -84,7 +88,9 @@ const NOT_TLS = /WRONG_VERSION_NUMBER|PACKET_LENGTH_TOO_LONG|HTTP_REQUEST|RECORD
 const MOMENTS: Readonly<Record<TransportPhase, string>> = {
   resolve: 'while its name was looked up',
   connect: 'while the TCP connection was opened',
+  proxy: 'before this proxy opened the way',
   tls: 'during the TLS handshake',
+  websocket: 'during the WebSocket handshake',
   'mqtt-connect': 'before it answered MQTT CONNECT',
   request: 'before the reply was complete',
   established: 'while it was in use',
@@ -99,7 +105,9 @@ const LOSS_HINTS: Readonly<Partial<Record<TransportPhase, string>>> = {
 const TIMEOUT_HINTS: Readonly<Record<TransportPhase, string>> = {
   resolve: 'Check the name servers of the device.',
   connect: 'Check that a firewall lets this port through.',
+  proxy: 'Check that it is an HTTP or SOCKS5 proxy, as its URL says.',
   tls: 'Check that no firewall or proxy stands in between.',
+  websocket: 'Check that no firewall or proxy stands in between.',
   'mqtt-connect': 'Check that an MQTT broker listens on this port.',
   request: '',
   established: '',
@@ -159,7 +167,7 @@ function verdictOn(error: unknown, code: string, at: FailurePoint): string {
 function unresolved(cause: unknown, code: string, at: FailurePoint): TransportError {
   return new TransportError({
     code: 'ERR_DPS_DNS',
-    message: `The name ${hostOf(at.peer)} could not be looked up (${code || summaryOf(cause)}). Check its spelling, and the network and name servers of the device.`,
+    message: `The name ${hostOf(at.peer)} could not be looked up (${code || summaryOf(cause)}). ${['Check its spelling, and the network and name servers of the device.', roleOf(at)].flat().join(' ')}`,
     phase: 'resolve',
     peer: at.peer,
     retryable: true,
@@ -170,7 +178,7 @@ function unresolved(cause: unknown, code: string, at: FailurePoint): TransportEr
 function unreachable(cause: unknown, at: FailurePoint): TransportError {
   return new TransportError({
     code: 'ERR_DPS_CONNECT',
-    message: `No TCP connection to ${at.peer} (${attemptsOf(cause)}). Check the network, the port, and that a firewall lets it through.`,
+    message: `No TCP connection to ${at.peer} (${attemptsOf(cause)}). ${['Check the network, the port, and that a firewall lets it through.', roleOf(at)].flat().join(' ')}`,
     phase: at.phase,
     peer: at.peer,
     retryable: true,
@@ -190,6 +198,11 @@ function handshakeFailed(cause: unknown, code: string, at: FailurePoint): Transp
     retryable: true,
     cause,
   });
+}
+
+/** Who uses a proxy may have set it long ago, and for something else. */
+function roleOf({ wayTo }: FailurePoint): string[] {
+  return wayTo === undefined ? [] : [`It is the proxy on the way to ${wayTo}.`];
 }
 
 /** Several addresses were tried: Node then wraps one error for each (happy eyeballs). */

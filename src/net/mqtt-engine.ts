@@ -1,6 +1,7 @@
 import type { Duplex } from 'node:stream';
 import type { CancelSignal } from '../core/cancel-signal.js';
 import type { Clock } from '../core/clock.js';
+import { asError } from '../core/thrown-words.js';
 import { ConfigurationError, ProtocolError, TransportError } from '../errors.js';
 import { abortable } from './abortable.js';
 import {
@@ -11,6 +12,7 @@ import {
   transportErrorFrom,
 } from './connection-errors.js';
 import { createMqttJsClient, type MqttJsClient } from './mqtt-js.js';
+import { MqttPacketMeter } from './mqtt-packet-meter.js';
 
 /** An MQTT 3.1.1 connection that has been accepted (CONNACK 0). Never reconnects, never retries. */
 export interface MqttConnection {
@@ -110,6 +112,12 @@ interface MqttJsPacket {
 /** How long `close()` waits for DISCONNECT to leave before it cuts the connection. */
 const CLOSE_GRACE_MS = 1000;
 
+/** DPS and hubs send 256 KB at most; MQTT would let a peer fill 256 MB of memory with one packet. */
+export const MAX_PACKET_BYTES: number = 1024 * 1024;
+
+/** So many may wait for a peer that sends and does not read: far more than a hub or DPS has on its way at a time. */
+export const MAX_UNSENT_ACKNOWLEDGEMENTS: number = 4096;
+
 /** MQTT 3.1.1, section 3.14: DISCONNECT. */
 const DISCONNECT: Uint8Array = Uint8Array.of(0xe0, 0x00);
 
@@ -135,6 +143,8 @@ class MqttJsConnection implements MqttConnection {
   readonly #pending: Set<(reason: unknown) => void> = new Set();
   /** How many results the SUBACK of a SUBSCRIBE must have, by packet identifier. */
   readonly #awaitedGrants: Map<number, number> = new Map();
+  readonly #meter: MqttPacketMeter = new MqttPacketMeter(MAX_PACKET_BYTES);
+  #unsentAcknowledgements = 0;
   #isAccepted = false;
   /** Set once, by whatever ended the connection first; `error` is undefined after `close()`. */
   #ending: { readonly error: Error | undefined } | undefined;
@@ -211,8 +221,8 @@ class MqttJsConnection implements MqttConnection {
   #watchSocket(socket: Duplex): void {
     // Before MQTT.js's own listeners: the cause of an end must be known before its consequences.
     socket.on('error', (error) => this.#end(() => transportErrorFrom(error, this.#here())));
-    // TLS delivers the last packets and the end of the stream in one go, MQTT.js handles a packet per tick: let it finish.
-    socket.once('end', () => setImmediate(() => this.#end(() => connectionLost(this.#here()))));
+    socket.on('data', (chunk: Uint8Array) => this.#measure(chunk));
+    socket.once('end', () => this.#endSoon(() => connectionLost(this.#here())));
   }
 
   #watchClient(accept: () => void): void {
@@ -227,6 +237,12 @@ class MqttJsConnection implements MqttConnection {
     client.onKeepaliveTimeout = () =>
       this.#end(() => connectionLost(this.#here(), new Error('no answer to a keep-alive ping')));
     client.handleMessage = (packet, callback) => this.#deliver(packet, callback);
+  }
+
+  /** MQTT.js keeps what it has of a packet until it has all of it. */
+  #measure(chunk: Uint8Array): void {
+    if (this.#meter.exceeds(chunk))
+      this.#endSoon(() => this.#breach(`a packet of more than ${MAX_PACKET_BYTES} bytes`));
   }
 
   /** Sees every packet before MQTT.js acts on it. */
@@ -272,7 +288,7 @@ class MqttJsConnection implements MqttConnection {
         });
       }
     } catch (error) {
-      this.#end(() => (error instanceof Error ? error : new Error(String(error))));
+      this.#end(() => asError(error));
     }
     if (isAcknowledged) callback(PUBACK_IS_OURS);
     else callback();
@@ -283,8 +299,14 @@ class MqttJsConnection implements MqttConnection {
     return () => {
       if (isSent || this.#ending !== undefined) return;
       isSent = true;
+      this.#unsentAcknowledgements += 1;
       // MQTT 3.1.1, section 3.4: PUBACK.
-      this.#options.socket.write(Uint8Array.of(0x40, 0x02, messageId >> 8, messageId & 0xff));
+      this.#options.socket.write(Uint8Array.of(0x40, 0x02, messageId >> 8, messageId & 0xff), () => {
+        this.#unsentAcknowledgements -= 1;
+      });
+      if (this.#unsentAcknowledgements > MAX_UNSENT_ACKNOWLEDGEMENTS) {
+        this.#end(() => connectionLost(this.#here(), new Error('it sends messages and reads no acknowledgements')));
+      }
     };
   }
 
@@ -326,6 +348,11 @@ class MqttJsConnection implements MqttConnection {
       this.#pending.add(reject);
       return () => this.#pending.delete(reject);
     });
+  }
+
+  /** One chunk may hold packets and the reason to end: MQTT.js handles a packet per tick, let it finish. */
+  #endSoon(reason: () => Error): void {
+    setImmediate(() => this.#end(reason));
   }
 
   /** The first reason wins. */

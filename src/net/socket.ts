@@ -12,7 +12,15 @@ import type { CancelSignal } from '../core/cancel-signal.js';
 import type { Clock } from '../core/clock.js';
 import { ConfigurationError, HsmError, type TransportPhase } from '../errors.js';
 import { abortable } from './abortable.js';
-import { connectTimedOut, type FailurePoint, peerName, transportErrorFrom } from './connection-errors.js';
+import {
+  connectionLost,
+  connectTimedOut,
+  type FailurePoint,
+  peerName,
+  transportErrorFrom,
+} from './connection-errors.js';
+import { openTunnel } from './proxy.js';
+import type { ProxyAddress, ProxyRule, ProxyTarget } from './proxy-choice.js';
 
 export interface TlsSocketOptions {
   /** Host name or IP address. */
@@ -24,11 +32,13 @@ export interface TlsSocketOptions {
   readonly ca?: string | readonly string[] | undefined;
   /** The device's own certificate and key. */
   readonly client?: TlsClientCredential | undefined;
-  /** One bound over name look-up, TCP and TLS. Default 60,000. */
+  /** One bound over name look-up, TCP, proxy and TLS. Default 60,000. */
   readonly connectTimeoutMs?: number | undefined;
   readonly clock: Clock;
   /** Instead of `dns.lookup`; called with `all: true`. */
   readonly lookup?: LookupFunction | undefined;
+  /** Which proxy to go by. Default: none. */
+  readonly proxyFor?: ProxyRule | undefined;
 }
 
 export const DEFAULT_CONNECT_TIMEOUT_MS = 60_000;
@@ -40,7 +50,7 @@ export const DEFAULT_CONNECT_TIMEOUT_MS = 60_000;
  * process; `destroyed` and `errored` then tell. It belongs to the caller.
  *
  * @throws {TransportError} with the phase it got to: `ERR_DPS_DNS`, `ERR_DPS_CONNECT`, `ERR_DPS_CONNECT_TIMEOUT`,
- *   `ERR_DPS_TLS_UNTRUSTED`, `ERR_DPS_TLS_HANDSHAKE`, `ERR_DPS_TLS_CLIENT_REFUSED`.
+ *   `ERR_DPS_PROXY_AUTH`, `ERR_DPS_PROXY_REFUSED`, `ERR_DPS_PROXY_PROTOCOL`, `ERR_DPS_TLS_UNTRUSTED`, `ERR_DPS_TLS_HANDSHAKE`, `ERR_DPS_TLS_CLIENT_REFUSED`.
  * @throws {ClockError} when the certificate's dates fail by a clock that cannot be right.
  * @throws {HsmError} when the device's certificate or key cannot be used.
  * @throws {ConfigurationError} when `ca` holds no certificate.
@@ -55,11 +65,12 @@ export function openTlsSocket(options: TlsSocketOptions, signal: CancelSignal): 
 /** Node 20 gives an address 250 ms before it tries the next one, which a slow link needs for one round trip; 18 does not try. */
 const ADDRESS_ATTEMPT_TIMEOUT_MS = 2500;
 
-/** One connection on its way: name, TCP, TLS. */
+/** One connection on its way: name, TCP, proxy if there is one, TLS. */
 class TlsAttempt {
   readonly #options: TlsSocketOptions;
   readonly #resolve: (socket: TLSSocket) => void;
   readonly #reject: (reason: unknown) => void;
+  readonly #proxy: ProxyAddress | undefined;
   readonly #tcp: Socket;
   readonly #stopTimer: () => void;
   #tls: TLSSocket | undefined;
@@ -72,10 +83,12 @@ class TlsAttempt {
     this.#options = options;
     this.#resolve = resolve;
     this.#reject = reject;
-    this.#phase = isIP(options.host) === 0 ? 'resolve' : 'connect';
-    this.#tcp = this.#openTcp();
+    this.#proxy = options.proxyFor?.({ host: options.host, port: options.port });
+    this.#phase = isIP(this.#hop.host) === 0 ? 'resolve' : 'connect';
     const timeoutMs = options.connectTimeoutMs ?? DEFAULT_CONNECT_TIMEOUT_MS;
+    // First, for a clock of the application's own may throw: there is no socket yet.
     this.#stopTimer = options.clock.after(timeoutMs, () => this.#reject(connectTimedOut(this.#here(), timeoutMs)));
+    this.#tcp = this.#openTcp();
   }
 
   /** Leaves no timer behind, and no socket either unless it was handed over. */
@@ -87,12 +100,18 @@ class TlsAttempt {
     this.#tcp.destroy();
   }
 
+  /** What the TCP connection goes to. */
+  get #hop(): ProxyTarget {
+    return this.#proxy ?? this.#options;
+  }
+
   #openTcp(): Socket {
-    const { host, port, lookup } = this.#options;
+    const { host, port } = this.#hop;
+    const { lookup } = this.#options;
     const tcp = new Socket();
     tcp.setNoDelay(true);
     tcp.on('error', (error) => this.#fail(error));
-    tcp.once('connect', () => this.#startTls());
+    tcp.once('connect', () => this.#onConnect());
     if (this.#phase === 'connect') this.#prepareSoon();
     else tcp.once('lookup', (error) => this.#onLookup(error));
     return tcp.connect({
@@ -123,6 +142,23 @@ class TlsAttempt {
       this.#reject(error);
     }
     return this.#secureContext;
+  }
+
+  #onConnect(): void {
+    const { host, port } = this.#options;
+    const proxy = this.#proxy;
+    if (proxy === undefined) {
+      this.#startTls();
+      return;
+    }
+    this.#phase = 'proxy';
+    const onClose = (): void => this.#reject(connectionLost(this.#here()));
+    this.#tcp.once('close', onClose);
+    const onOpen = (): void => {
+      this.#tcp.off('close', onClose);
+      this.#startTls();
+    };
+    openTunnel(this.#tcp, proxy, { host, port }, onOpen, this.#reject);
   }
 
   #startTls(): void {
@@ -157,7 +193,10 @@ class TlsAttempt {
 
   #here(): FailurePoint {
     const { host, port, clock, ca } = this.#options;
-    return { phase: this.#phase, peer: peerName(host, port), clock, hasOwnRoots: ca !== undefined };
+    const common = { phase: this.#phase, clock, hasOwnRoots: ca !== undefined };
+    const target = peerName(host, port);
+    if (this.#proxy === undefined || this.#phase === 'tls') return { ...common, peer: target };
+    return { ...common, peer: peerName(this.#proxy.host, this.#proxy.port), wayTo: target };
   }
 }
 

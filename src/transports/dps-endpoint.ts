@@ -4,6 +4,8 @@ import type { Clock } from '../core/clock.js';
 import { hostNameProblem, splitHostPort } from '../core/identifiers.js';
 import type { DpsCredential } from '../core/transport.js';
 import { ConfigurationError } from '../errors.js';
+import { checkedTlsCredential } from '../hsm-answers.js';
+import type { ProxyRule } from '../net/proxy-choice.js';
 
 /** What every transport needs from outside to reach DPS. */
 export interface DpsTransportOptions {
@@ -14,12 +16,14 @@ export interface DpsTransportOptions {
   readonly clock: Clock;
   /** Makes the id of a request; never the same twice. */
   readonly randomUuid: () => string;
-  /** One bound over name look-up, TCP and TLS (default 60,000), and one over CONNACK after that (default 30,000). */
+  /** One bound over name look-up, TCP, proxy and TLS (default 60,000), and one over CONNACK after that (default 30,000). */
   readonly connectTimeoutMs?: number | undefined;
   /** The name to ask for (SNI) and to find in the server's certificate. Default: the endpoint's host. */
   readonly servername?: string | undefined;
   /** Instead of `dns.lookup`; called with `all: true`. */
   readonly lookup?: LookupFunction | undefined;
+  /** Which proxy to go by. Default: none. */
+  readonly proxyFor?: ProxyRule | undefined;
 }
 
 /** @throws {ConfigurationError} `ERR_DPS_CONFIG_OPTION` when `endpoint` is not `host` or `host:port`. */
@@ -33,7 +37,11 @@ export function dpsHostPort(endpoint: string, defaultPort: number): { readonly h
   });
 }
 
-/** What goes into the TLS handshake; every other kind of credential goes above it. */
+/**
+ * What goes into the TLS handshake; every other kind of credential goes above it.
+ *
+ * @throws {HsmError} `ERR_DPS_HSM_OPERATION` when an HSM gave something else than certificate chain and key as texts.
+ */
 export function tlsClientOf(credential: DpsCredential): TlsClientCredential | undefined {
-  return credential.kind === 'x509' ? credential.tls : undefined;
+  return credential.kind === 'x509' ? checkedTlsCredential(credential.tls) : undefined;
 }

@@ -66,10 +66,11 @@ class HttpsDpsConnection implements DpsConnection {
 
   /** Opens the socket that the next exchange will use. */
   async connect(signal: CancelSignal): Promise<void> {
-    const { clock, ca, servername, lookup, connectTimeoutMs } = this.#options;
+    const { clock, ca, servername, lookup, proxyFor, connectTimeoutMs } = this.#options;
     const client = tlsClientOf(this.#parameters.credential);
-    const target = { host: this.#host, port: this.#port, clock, ca, servername, lookup, connectTimeoutMs, client };
-    const socket = await openTlsSocket(target, signal);
+    const target = { host: this.#host, port: this.#port, client };
+    const way = { clock, ca, servername, lookup, proxyFor, connectTimeoutMs };
+    const socket = await openTlsSocket({ ...target, ...way }, signal);
     if (signal.aborted) socket.destroy();
     else this.#agent.hold(socket);
   }

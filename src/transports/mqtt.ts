@@ -11,20 +11,27 @@ import {
 import { ConfigurationError } from '../errors.js';
 import { abortable } from '../net/abortable.js';
 import { peerName, sessionClosed } from '../net/connection-errors.js';
+import { type MqttCarrier, tlsCarrier } from '../net/mqtt-carrier.js';
 import { type MqttConnection, type MqttDelivery, type MqttPublish, openMqtt } from '../net/mqtt-engine.js';
-import { openTlsSocket } from '../net/socket.js';
 import { type DpsTransportOptions, dpsHostPort, tlsClientOf } from './dps-endpoint.js';
 
+export interface MqttDpsTransportOptions extends DpsTransportOptions {
+  /** What MQTT travels on. Default: TLS, port 8883. */
+  readonly carrier?: MqttCarrier | undefined;
+}
+
 /**
- * DPS over MQTT 3.1.1 on TLS, port 8883: X.509 in the handshake, or a SAS token as password.
+ * DPS over MQTT 3.1.1 on TLS, or on a carrier of its own: X.509 in the TLS handshake, or a SAS token as password.
  *
  * @see Azure IoT DPS, "Communicate with DPS using the MQTT protocol"
  */
-export function mqttDpsTransport(options: DpsTransportOptions): DpsTransport {
-  return { name: 'mqtt', open: (parameters, signal) => openConnection(options, parameters, signal) };
+export function mqttDpsTransport(options: MqttDpsTransportOptions): DpsTransport {
+  const { carrier = tlsCarrier } = options;
+  return {
+    name: carrier.name,
+    open: (parameters, signal) => openConnection(options, carrier, parameters, signal),
+  };
 }
-
-const DPS_MQTT_PORT = 8883;
 
 /** What Microsoft's Node client asks for; registering takes seconds, so no ping is ever due in practice. */
 const KEEPALIVE_SECONDS = 180;
@@ -42,17 +49,16 @@ const NEVER_CANCELLED: CancelSignal = {
 
 async function openConnection(
   options: DpsTransportOptions,
+  carrier: MqttCarrier,
   parameters: DpsOpenParameters,
   signal: CancelSignal,
 ): Promise<DpsConnection> {
-  const { clock, ca, servername, lookup, connectTimeoutMs, userAgent } = options;
+  const { clock, ca, servername, lookup, proxyFor, connectTimeoutMs, userAgent } = options;
   const { endpoint, idScope, registrationId, credential } = parameters;
   if (credential.kind === 'tpm') throw tpmUnsupported();
-  const { host, port } = dpsHostPort(endpoint, DPS_MQTT_PORT);
-  const socket = await openTlsSocket(
-    { host, port, clock, ca, servername, lookup, connectTimeoutMs, client: tlsClientOf(credential) },
-    signal,
-  );
+  const { host, port } = dpsHostPort(endpoint, carrier.defaultPort);
+  const way = { clock, ca, servername, lookup, proxyFor, connectTimeoutMs };
+  const socket = await carrier.open({ host, port, ...way, client: tlsClientOf(credential) }, signal);
   const inbox = new ReplyInbox();
   const mqtt = await openMqtt(
     {

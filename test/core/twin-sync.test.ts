@@ -1,7 +1,14 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { type DesiredChange, type JsonObject, mergePatch, type Twin } from '../../src/core/twin.js';
-import { knownTwin, newTwinSync, stepTwinSync, type TwinSync, type TwinSyncInput } from '../../src/core/twin-sync.js';
+import {
+  knownTwin,
+  MAX_BUFFERED_PUSHES,
+  newTwinSync,
+  stepTwinSync,
+  type TwinSync,
+  type TwinSyncInput,
+} from '../../src/core/twin-sync.js';
 
 const twinAt = (version: number, properties: JsonObject = {}, reportedVersion = 1): Twin => ({
   desired: { version, properties },
@@ -191,6 +198,74 @@ describe('the order rule of hub-protocol section 2.6', () => {
     expect(knownTwin(bench.sync)?.reported).toEqual({ version: 2, properties: { fw: '1' } });
     bench.connect().feed({ type: 'ReportAccepted', version: 3, patch: { fw: '2' } });
     expect(knownTwin(bench.sync)?.reported).toEqual({ version: 3, properties: { fw: '2' } });
+  });
+});
+
+describe('a hub that floods', () => {
+  it('makes one more read out of more pushes than are kept', () => {
+    const kept = new Bench().connect();
+    for (let version = 5; version < 5 + MAX_BUFFERED_PUSHES; version += 1) kept.push(version);
+    kept.answer(twinAt(4));
+    expect(kept.ordered.filter((order) => order.startsWith('ReadTwin'))).toHaveLength(1);
+    expect(kept.desired?.version).toBe(4 + MAX_BUFFERED_PUSHES);
+
+    const flooded = new Bench().connect();
+    for (let version = 5; version <= 5 + 10 * MAX_BUFFERED_PUSHES; version += 1) {
+      flooded.push(version);
+      expect(flooded.sync).toHaveProperty(
+        'pushes.length',
+        expect.toSatisfy((kept) => kept <= MAX_BUFFERED_PUSHES),
+      );
+    }
+    flooded.answer(twinAt(4));
+    expect(flooded.ordered).toEqual(['ReadTwin 0', 'ReadTwin 0']);
+    flooded.answer(twinAt(5 + 10 * MAX_BUFFERED_PUSHES, { a: 1 }));
+    expect(flooded.desired?.properties).toEqual({ a: 1 });
+  });
+
+  it('takes 100,000 pushes before an answer in its stride', () => {
+    const bench = new Bench().connect();
+    for (let version = 5; version < 100_000; version += 1) bench.push(version);
+    expect(bench.answer(twinAt(100_000)).desired?.version).toBe(100_000);
+  });
+
+  it('waits longer and longer with reads that do not bring what the pushes tell of', () => {
+    const bench = new Bench().connect().answer(twinAt(4));
+    for (let round = 0; round < 6; round += 1) bench.push(90 + round).answer(twinAt(4));
+    expect(bench.ordered.filter((order) => order.startsWith('ReadTwin'))).toEqual([
+      'ReadTwin 0',
+      'ReadTwin 0',
+      'ReadTwin 0',
+      'ReadTwin 1',
+      'ReadTwin 2',
+      'ReadTwin 3',
+      'ReadTwin 4',
+    ]);
+  });
+
+  it('waits with reads after pushes that cannot be read, and for nothing new', () => {
+    const bench = new Bench().connect().answer(twinAt(4));
+    for (let round = 0; round < 4; round += 1) bench.feed({ type: 'PushUnreadable' }).answer(twinAt(4));
+    expect(bench.ordered).toEqual(['ReadTwin 0', 'ReadTwin 0', 'ReadTwin 0', 'ReadTwin 1', 'ReadTwin 2']);
+  });
+
+  it('is read at once again when a read was worth it, or the connection is new', () => {
+    const bench = new Bench().connect().answer(twinAt(4));
+    for (let round = 0; round < 3; round += 1) bench.push(90).answer(twinAt(4));
+    bench.push(91).answer(twinAt(91));
+    bench.ordered.length = 0;
+    expect(bench.push(95).ordered).toEqual(['ReadTwin 0']);
+
+    const lagging = new Bench().connect().answer(twinAt(4));
+    for (let round = 0; round < 3; round += 1) lagging.push(90).answer(twinAt(4));
+    lagging.ordered.length = 0;
+    expect(lagging.connect().ordered).toEqual(['ReadTwin 0']);
+  });
+
+  it('is not blamed for reads after every lost push that bring it', () => {
+    const bench = new Bench().connect().answer(twinAt(4));
+    for (let version = 6; version < 60; version += 2) bench.push(version).answer(twinAt(version));
+    expect(bench.ordered.filter((order) => order.startsWith('ReadTwin') && order !== 'ReadTwin 0')).toEqual([]);
   });
 });
 

@@ -6,6 +6,7 @@ import { PROVISION_SPEC } from '../../src/cli/provision-spec.js';
 import type { JsonObject } from '../../src/core/twin.js';
 import { resolveConfig } from '../../src/emulator/config.js';
 import { isDpsError } from '../../src/errors.js';
+import { ManualClock } from '../fakes/manual-clock.js';
 import type { FuzzRandom } from './fuzz-random.js';
 import type { FuzzTarget } from './fuzz-run.js';
 import { jsonBytes } from './json-mutations.js';
@@ -125,14 +126,17 @@ function randomEnvironment(random: FuzzRandom): Record<string, string> {
 }
 
 function ioWith({ stdin = new Uint8Array(0), env = {} }: { stdin?: Uint8Array; env?: Record<string, string> }): CliIo {
-  const output: Output = { isTerminal: false, columns: 80, failure: undefined, write: async () => {} };
+  const output: Output = { isTerminal: false, columns: 80, failure: undefined, backlogBytes: 0, write: async () => {} };
   return {
     env,
     stdin: { isTerminal: false, read: async (limitBytes) => stdin.subarray(0, limitBytes + 1) },
     stdout: output,
     stderr: output,
+    clock: new ManualClock(),
+    onHangUp: () => () => undefined,
     onSignal: () => () => {},
     exitNow: () => {},
+    end: () => {},
   };
 }
 

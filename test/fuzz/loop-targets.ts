@@ -224,7 +224,7 @@ class LoopBench {
             if (isOpen) this.#sessions -= 1;
             isOpen = false;
           };
-          return { twin: TWIN, close } as unknown as HubSession;
+          return { twin: TWIN, closed: new Promise(() => {}), close } as unknown as HubSession;
         }),
       connectionInfo: () => ({
         mqttOptions: () => Promise.reject(new Error('unused')),

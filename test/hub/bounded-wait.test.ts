@@ -50,6 +50,17 @@ describe('waitWithin', () => {
     expect(world.seen[0]?.aborted).toBe(false);
   });
 
+  it('hangs one listener on a signal, however many waits it ends', async () => {
+    const abort = new CountingAbort();
+    const waits = Array.from({ length: 50 }, () =>
+      failureOf(waitWithin({ doing: 'waiting', signal: abort.signal }, () => new Promise<string>(() => {}))),
+    );
+    expect(abort.listeners).toBe(1);
+    abort.abort();
+    for (const error of await Promise.all(waits)) expect(error).toBeInstanceOf(CancelledError);
+    expect(abort.listeners).toBe(0);
+  });
+
   it('brings the error and leaves nothing', async () => {
     const world = bench();
     const waiting = failureOf(world.start());

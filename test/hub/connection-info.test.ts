@@ -122,3 +122,35 @@ describe('connectionString', () => {
     expect(inspect(info, { depth: 10, showHidden: true })).not.toContain(DEVICE_KEY);
   });
 });
+
+describe('what is no signal', () => {
+  it.each<[unknown, string]>([
+    [null, 'null'],
+    [{}, 'an object'],
+    [() => {}, 'a function'],
+    [new AbortController(), 'an object. Of an AbortController pass controller.signal'],
+  ])('is refused by name (%s)', async (signal, words) => {
+    const bench = new HubBench();
+    const info = bench.transport.connectionInfo(bench.parameters);
+    const session = await bench.open();
+    const given = signal as AbortSignal;
+    const calls: [string, () => Promise<unknown>][] = [
+      ['mqttOptions()', () => info.mqttOptions(given)],
+      ['connectionString()', () => info.connectionString(given)],
+      ['Opening a hub session', () => bench.transport.open(bench.parameters, given)],
+      ['report()', () => session.report({ a: 1 }, given)],
+      ['sendTelemetry()', () => session.sendTelemetry({ body: 1 }, given)],
+    ];
+    bench.takeLog();
+    for (const [name, call] of calls) {
+      expect(await failureOf(call())).toMatchObject({
+        name: 'ConfigurationError',
+        code: 'ERR_DPS_CONFIG_OPTION',
+        option: 'signal',
+        message: `${name} takes an AbortSignal as signal, not ${words}.`,
+      });
+    }
+    expect(bench.takeLog()).toEqual([]);
+    await session.close();
+  });
+});

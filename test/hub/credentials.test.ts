@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { makeHubCredential, TokenLife } from '../../src/hub/credentials.js';
+import { exportHubKey, makeHubCredential, TokenLife } from '../../src/hub/credentials.js';
 import { failureOf } from '../fakes/hub-bench.js';
 import { HubClock } from '../fakes/hub-clock.js';
 import { DEVICE_KEY, fakeSymmetricKeyHsm, fakeTpmHsm, fakeX509Hsm } from '../fakes/hub-identity.js';
@@ -64,6 +64,48 @@ describe('makeHubCredential', () => {
     const world = { ...sources(), clock: new HubClock(0) };
     const parameters = { hostName: 'h', deviceId: 'd', hsm: fakeX509Hsm(), slot: 0 };
     expect((await makeHubCredential(parameters, world, NEVER)).kind).toBe('x509');
+  });
+});
+
+describe('an HSM of the application’s own', () => {
+  const fails = (): never => {
+    throw new Error('no');
+  };
+
+  it.each<[string, unknown]>([
+    ['a symbol', Symbol('s')],
+    ['an object without a text form', { toString: fails }],
+    ['an object without a prototype', Object.create(null)],
+    ['an error that keeps its message', Object.defineProperty(new Error('x'), 'message', { get: fails })],
+    ['nothing', undefined],
+  ])('may throw anything (%s)', async (_name, thrown) => {
+    const hsm = { ...fakeSymmetricKeyHsm(), sign: () => Promise.reject(thrown) };
+    const making = makeHubCredential({ hostName: 'h', deviceId: 'd', hsm, slot: 0 }, sources(), NEVER);
+    const error = await failureOf(making);
+    expect(error).toMatchObject({ name: 'HsmError', code: 'ERR_DPS_HSM_OPERATION', operation: 'sign the hub token' });
+    expect(Object.is(error.cause, thrown)).toBe(true);
+  });
+
+  it.each<[string, unknown]>([
+    ['undefined', undefined],
+    ['a text', 'c2VjcmV0'],
+    ['31 bytes', new Uint8Array(31)],
+  ])('may sign with %s, and is found out', async (got, signature) => {
+    const hsm = { ...fakeSymmetricKeyHsm(), sign: async () => signature as Uint8Array };
+    const making = makeHubCredential({ hostName: 'h', deviceId: 'd', hsm, slot: 0 }, sources(), NEVER);
+    expect(await failureOf(making)).toMatchObject({
+      code: 'ERR_DPS_HSM_OPERATION',
+      message: expect.stringContaining(`not ${got}.`),
+    });
+  });
+
+  it('may give no certificate, or no key to export, and is found out', async () => {
+    const x509 = { ...fakeX509Hsm(), tlsCredential: async () => ({}) as never };
+    expect(
+      await failureOf(makeHubCredential({ hostName: 'h', deviceId: 'd', hsm: x509, slot: 0 }, sources(), NEVER)),
+    ).toMatchObject({ code: 'ERR_DPS_HSM_OPERATION', message: expect.stringContaining('certificateChainPem') });
+    const key = { ...fakeSymmetricKeyHsm(), exportKey: async () => undefined as never };
+    expect(await failureOf(exportHubKey(key, 0, NEVER))).toMatchObject({ code: 'ERR_DPS_HSM_OPERATION' });
   });
 });
 

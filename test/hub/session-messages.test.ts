@@ -2,6 +2,7 @@ import { describe, expect, it } from 'vitest';
 import type { CloudToDeviceMessage, HubSession, MethodResponse, TelemetryMessage } from '../../src/core/hub.js';
 import type { JsonValue } from '../../src/core/twin.js';
 import { CancelledError, ProtocolError } from '../../src/errors.js';
+import { MAX_RUNNING_METHODS } from '../../src/hub/method-router.js';
 import { CountingAbort, failureOf, HubBench } from '../fakes/hub-bench.js';
 import { settle } from '../fakes/hub-broker.js';
 
@@ -468,6 +469,27 @@ describe('direct methods', () => {
     bench.broker.connection.deliver('$iothub/methods/POST/m/?$rid=1', '');
     await settle();
     expect(bench.takeLog()).toEqual(['PUBLISH 0 $iothub/methods/res/203/?$rid=1 null']);
+    await session.close();
+  });
+
+  it('are left unanswered beyond a hundred at a time', async () => {
+    const bench = new HubBench();
+    const session = await bench.open();
+    const finish: (() => void)[] = [];
+    session.onMethod('slow', () => new Promise((resolve) => finish.push(() => resolve({ status: 200 }))));
+    await settle();
+    bench.takeLog();
+    const ask = (id: number): void => bench.broker.connection.deliver(`$iothub/methods/POST/slow/?$rid=${id}`, '');
+    for (let id = 0; id < MAX_RUNNING_METHODS + 2; id += 1) ask(id);
+    await settle();
+    expect(finish).toHaveLength(MAX_RUNNING_METHODS);
+    expect(bench.strays).toEqual(Array(2).fill(expect.stringMatching(/^delivery: .*left unanswered: 100 others/)));
+    for (const each of finish.splice(0)) each();
+    await settle();
+    expect(bench.takeLog()).toHaveLength(MAX_RUNNING_METHODS);
+    ask(999);
+    await settle();
+    expect(finish).toHaveLength(1);
     await session.close();
   });
 

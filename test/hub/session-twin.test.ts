@@ -161,6 +161,80 @@ describe('desired properties', () => {
   });
 });
 
+describe('a hub whose twin lags behind its pushes', () => {
+  it('is asked at once twice, then ever more slowly', async () => {
+    const bench = new HubBench();
+    const session = await bench.open();
+    const isAsked = (): boolean => bench.takeLog().some((line) => line.includes('twin/GET'));
+    bench.takeLog();
+    const pushFar = async (): Promise<boolean> => {
+      bench.broker.connection.deliver('$iothub/twin/PATCH/properties/desired/?$version=90', '{"$version":90}');
+      await settle();
+      return isAsked();
+    };
+    expect([await pushFar(), await pushFar(), await pushFar()]).toEqual([true, true, false]);
+    bench.clock.advance(10_999);
+    await settle();
+    expect([isAsked(), await pushFar()]).toEqual([false, false]);
+    bench.clock.advance(1);
+    await settle();
+    expect(isAsked()).toBe(true);
+    await session.close();
+    expect(bench.clock.pending).toBe(0);
+  });
+
+  it('leaves no timer when a listener closes the session in the midst of it', async () => {
+    const bench = new HubBench();
+    const session = await bench.open();
+    const far = (version: number): void =>
+      bench.broker.connection.deliver('$iothub/twin/PATCH/properties/desired/?$version=90', `{"$version":${version}}`);
+    for (let round = 0; round < 2; round += 1) {
+      far(90);
+      await settle();
+    }
+    bench.broker.lostGets = 1;
+    far(90);
+    bench.clock.advance(11_000);
+    far(90);
+    session.onDesiredChange(() => void session.close());
+    bench.broker.setDesired(5, { a: 1 });
+    bench.broker.answerGet(bench.broker.connection, 'r4');
+    await settle();
+    expect(await session.closed).toBeUndefined();
+    expect(bench.clock.pending).toBe(0);
+  });
+});
+
+describe('an answer that cannot be read', () => {
+  it.each([
+    '$iothub/twin/res/',
+    '$iothub/twin/res/2xx/?$rid=r2',
+    '$iothub/twin/res/204/',
+    '$iothub/twin/res/204/?$rid=',
+  ])('fails the report that waits (%s)', async (topic) => {
+    const bench = new HubBench();
+    const session = await bench.open();
+    bench.broker.lostPatches = 1;
+    const report = failureOf(session.report({ a: 1 }));
+    await settle();
+    bench.broker.connection.deliver(topic, '{}');
+    expect(await report).toMatchObject({ name: 'ProtocolError', code: 'ERR_DPS_PROTOCOL_TOPIC' });
+    expect(bench.strays).toEqual([]);
+    expect(await session.report({ a: 2 })).toBe(10);
+    await session.close();
+  });
+
+  it('fails the opening that waits for the twin', async () => {
+    const bench = new HubBench();
+    bench.broker.lostGets = 1;
+    const opening = failureOf(bench.open());
+    await settle();
+    bench.broker.connection.deliver('$iothub/twin/res/abc/?$rid=r1', '{}');
+    expect(await opening).toMatchObject({ code: 'ERR_DPS_PROTOCOL_TOPIC' });
+    expect(bench.clock.pending).toBe(0);
+  });
+});
+
 describe('stray answers', () => {
   it('are ignored: unknown, late, malformed', async () => {
     const bench = new HubBench();

@@ -5,7 +5,14 @@ import mqttPacket from 'mqtt-packet';
 import { describe, expect, it, onTestFinished, vi } from 'vitest';
 import type { CancelSignal } from '../../src/core/cancel-signal.js';
 import { ConfigurationError, isDpsError, ProtocolError, TransportError } from '../../src/errors.js';
-import { type MqttConnection, type MqttDelivery, type MqttOpenOptions, openMqtt } from '../../src/net/mqtt-engine.js';
+import {
+  MAX_PACKET_BYTES,
+  MAX_UNSENT_ACKNOWLEDGEMENTS,
+  type MqttConnection,
+  type MqttDelivery,
+  type MqttOpenOptions,
+  openMqtt,
+} from '../../src/net/mqtt-engine.js';
 import { ManualClock } from '../fakes/manual-clock.js';
 import { bytes } from '../fakes/mqtt-bytes.js';
 import { startTcpPeer, type Wire } from '../fakes/wire-peer.js';
@@ -438,6 +445,91 @@ describe('the end of a connection', () => {
     await closing;
     expect(socket.destroyed).toBe(true);
     expect(clock.pending).toBe(0);
+  });
+});
+
+describe('a peer without measure', () => {
+  /** A QoS 0 message of `bodyBytes`, header and topic not counted. */
+  const messageOf = (bodyBytes: number): Buffer =>
+    mqttPacket.generate({
+      cmd: 'publish',
+      topic: 't',
+      payload: Buffer.alloc(bodyBytes),
+      qos: 0,
+      dup: false,
+      retain: false,
+    });
+
+  it('is heard no further when it announces more than a MiB', async () => {
+    const { connection, wire, messages } = await connectedBench();
+    // 200 MB, of which the first byte never comes: what it announced is enough.
+    await wire.write(bytes("30 04 0001 't' 'a'  30 80 84 af 5f"));
+    const error = await connection.closed;
+    expect(error).toBeInstanceOf(ProtocolError);
+    expect(error).toMatchObject({
+      code: 'ERR_DPS_PROTOCOL_MQTT',
+      got: `a packet of more than ${MAX_PACKET_BYTES} bytes`,
+    });
+    expect(messages).toHaveLength(1);
+    await wire.closed;
+  });
+
+  it('is heard to the end with the largest packet, and with many large ones in one chunk', async () => {
+    const socket = new Duplex({ read() {}, write: (_data, _encoding, done) => done() });
+    const { opening, messages } = await bench({ socket });
+    socket.push(CONNACK);
+    const connection = await opening;
+    socket.push(Buffer.concat([messageOf(MAX_PACKET_BYTES - 3), ...Array(8).fill(messageOf(256 * 1024))]));
+    const half = messageOf(300_000);
+    socket.push(half.subarray(0, 150_000));
+    socket.push(Buffer.concat([half.subarray(150_000), messageOf(1_000_000)]));
+    socket.push(null);
+    expect(await connection.closed).toMatchObject({ code: 'ERR_DPS_CONNECTION_LOST' });
+    const sizes = messages.map(({ payload }) => payload.length);
+    expect(sizes).toEqual([MAX_PACKET_BYTES - 3, ...Array(8).fill(256 * 1024), 300_000, 1_000_000]);
+  });
+
+  it('is given up when it sends and reads no acknowledgements', async () => {
+    // Takes CONNECT, and then nothing more: its window is closed.
+    let writes = 0;
+    const write: ConstructorParameters<typeof Duplex>[0] = {
+      read() {},
+      write: (_data, _encoding, done) => {
+        writes += 1;
+        if (writes === 1) done();
+      },
+    };
+    const socket = new Duplex(write);
+    const { opening } = await bench({ socket, onMessage: ({ acknowledge }) => acknowledge?.() });
+    socket.push(CONNACK);
+    const connection = await opening;
+    const batch = Buffer.concat(Array(1000).fill(bytes("32 06 0001 't' 0007 'a'")));
+    for (let sent = 0; sent <= MAX_UNSENT_ACKNOWLEDGEMENTS; sent += 1000) socket.push(batch);
+    const error = await connection.closed;
+    expect(error).toMatchObject({ code: 'ERR_DPS_CONNECTION_LOST', retryable: true });
+    expect(error?.message).toContain('reads no acknowledgements');
+  });
+
+  it('is not blamed for what the device itself has waiting to be sent', async () => {
+    let release: () => void = () => {};
+    const written: Buffer[] = [];
+    const write = (data: Buffer, _encoding: unknown, done: () => void): void => {
+      written.push(data);
+      if (data.length > 100_000) release = done;
+      else done();
+    };
+    const socket = new Duplex({ read() {}, write });
+    const { opening, messages } = await bench({ socket });
+    socket.push(CONNACK);
+    const connection = await opening;
+    const sending = connection.publish({ topic: 't', payload: Buffer.alloc(1_000_000), qos: 0 }, never);
+    socket.push(bytes("32 06 0001 't' 0007 'a'"));
+    await new Promise(setImmediate);
+    messages[0]?.acknowledge?.();
+    release();
+    await sending;
+    await connection.close();
+    expect(Buffer.concat(written).subarray(-6)).toEqual(bytes('40 02 0007  e0 00'));
   });
 });
 

@@ -2,45 +2,17 @@ import { describe, expect, it } from 'vitest';
 import type { DpsConnection, DpsCredential } from '../../src/core/transport.js';
 import { ConfigurationError, ProtocolError } from '../../src/errors.js';
 import { mqttDpsTransport } from '../../src/transports/mqtt.js';
-import { describeDpsTransport, type Scene } from '../contracts/dps-transport.js';
+import { describeDpsTransport } from '../contracts/dps-transport.js';
 import { benchCertificates } from '../fakes/bench-certificates.js';
+import { MQTT_STAGES, nextRequest, playDps } from '../fakes/dps-over-mqtt.js';
 import { ManualClock } from '../fakes/manual-clock.js';
-import { bytes, publishPacket, readPublish } from '../fakes/mqtt-bytes.js';
+import { bytes, publishPacket } from '../fakes/mqtt-bytes.js';
 import { startTlsPeer, type Wire } from '../fakes/wire-peer.js';
 
 const never = new AbortController().signal;
 const CONNACK = bytes('20 02 00 00');
 const SUBACK = bytes('90 03 0001 01');
 const REGISTER = { kind: 'register', body: Buffer.from('{}') } as const;
-
-/** The next PUBLISH of the client; what acknowledges ours is passed over. */
-async function nextRequest(wire: Wire) {
-  for (;;) {
-    const packet = await wire.readMqttPacket();
-    if (packet[0] === 0x32) return readPublish(packet);
-  }
-}
-
-async function playDps(wire: Wire, scene: Scene): Promise<void> {
-  await wire.readMqttPacket();
-  await scene.reach('CONNACK');
-  await wire.write(CONNACK);
-  await wire.readMqttPacket();
-  await scene.reach('SUBACK');
-  await wire.write(SUBACK);
-  for (let packetId = 1; ; packetId += 1) {
-    const request = await nextRequest(wire);
-    await scene.reach('PUBACK');
-    await wire.write(Uint8Array.of(0x40, 0x02, request.packetId >> 8, request.packetId & 0xff));
-    await scene.reach('reply');
-    const isRegister = request.topic.startsWith('$dps/registrations/PUT/iotdps-register/?');
-    const { status, body, retryAfter } = scene.answer(isRegister ? 'register' : 'operationStatus');
-    const requestId = /\$rid=([^&]*)/.exec(request.topic)?.[1];
-    const delay = retryAfter === undefined ? '' : `&retry-after=${encodeURIComponent(retryAfter)}`;
-    const topic = `$dps/registrations/res/${status}/?$rid=${requestId}${delay}`;
-    await wire.write(publishPacket({ topic, packetId, payload: Buffer.from(body) }));
-  }
-}
 
 interface Bench {
   readonly connection: DpsConnection;
@@ -74,7 +46,7 @@ const replyOn = (topic: string, payload = '{}') => publishPacket({ topic, packet
 describe('mqttDpsTransport', () => {
   describeDpsTransport({
     create: mqttDpsTransport,
-    stages: ['CONNACK', 'SUBACK', 'PUBACK', 'reply'],
+    stages: MQTT_STAGES,
     play: playDps,
   });
 

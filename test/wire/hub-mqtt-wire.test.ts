@@ -2,10 +2,13 @@ import { describe, expect, it } from 'vitest';
 import type { CloudToDeviceMessage, HubSession, HubTransport } from '../../src/core/hub.js';
 import { hubDialer } from '../../src/hub/hub-connection.js';
 import { mqttHubTransport } from '../../src/hub/session.js';
+import type { MqttCarrier } from '../../src/net/mqtt-carrier.js';
+import { webSocketCarrier } from '../../src/net/websocket.js';
 import { systemClock } from '../../src/system-clock.js';
 import { benchCertificates } from '../fakes/bench-certificates.js';
 import { HubClock } from '../fakes/hub-clock.js';
 import { fakeSymmetricKeyHsm } from '../fakes/hub-identity.js';
+import { WebSocketWire } from '../fakes/websocket-wire.js';
 import { startTlsPeer, type Wire, type WirePeer } from '../fakes/wire-peer.js';
 
 /** Everything here is written out by hand after MQTT 3.1.1 and hub-protocol sections 0 to 3; no codec takes part. */
@@ -65,9 +68,9 @@ const subscribeTwin = (id: Buffer): Buffer =>
   );
 
 /** The real dialer; only host and port lead to the peer, so that the bytes do not depend on its port. */
-async function transportTo(peer: WirePeer): Promise<HubTransport> {
+async function transportTo(peer: WirePeer, carrier?: MqttCarrier): Promise<HubTransport> {
   const { authority } = await benchCertificates();
-  const dial = hubDialer({ ca: authority.certificatePem, connectTimeoutMs: 60_000, clock: systemClock });
+  const dial = hubDialer({ ca: authority.certificatePem, connectTimeoutMs: 60_000, clock: systemClock, carrier });
   let requests = 0;
   return mqttHubTransport({
     clock: new HubClock(),
@@ -93,7 +96,7 @@ async function startSilentPeer(): Promise<WirePeer> {
 const identity = { hostName: HUB, deviceId: 'dev-1', slot: 0 };
 
 /** Plays the opening of hub-protocol section 0. */
-async function openTwin(wire: Wire): Promise<void> {
+async function openTwin(wire: Pick<Wire, 'readMqttPacket' | 'write'>): Promise<void> {
   await wire.write(CONNACK);
   const subscribe = await wire.readMqttPacket();
   await wire.readMqttPacket();
@@ -114,6 +117,24 @@ async function openSession(): Promise<{ readonly session: HubSession; readonly w
 }
 
 describe('the bytes of a hub session', () => {
+  it('are the same over WebSocket, one packet a message, with a Close at the end', async () => {
+    const peer = await startSilentPeer();
+    const transport = await transportTo(peer, webSocketCarrier);
+    const opening = transport.open({ ...identity, hsm: fakeSymmetricKeyHsm() }, new AbortController().signal);
+    const webSocket = new WebSocketWire(await peer.wire(0));
+    expect(await webSocket.accept()).toMatch(/^GET \/\$iothub\/websocket HTTP\/1\.1\r\n/);
+    expect(await webSocket.readMqttPacket()).toEqual(CONNECT_SAS);
+    expect(webSocket.messageSizes).toEqual([CONNECT_SAS.length]);
+    await openTwin(webSocket);
+    const session = await opening;
+    expect(session.twin.desired.version).toBe(4);
+    const closing = session.close();
+    expect(await webSocket.readBytes(2)).toEqual(DISCONNECT);
+    expect(webSocket.messageSizes.at(-1)).toBe(2);
+    await closing;
+    await (await peer.wire(0)).closed;
+  });
+
   it('open it in one go: CONNECT, then SUBSCRIBE and GET before either is answered', async () => {
     const peer = await startSilentPeer();
     const transport = await transportTo(peer);
