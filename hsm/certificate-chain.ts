@@ -1,5 +1,6 @@
 import { type KeyObject, X509Certificate } from 'node:crypto';
 import { isPlausibleWallMs } from '../src/core/clock.js';
+import { registrationIdProblem } from '../src/core/identifiers.js';
 import { type DpsErrorCode, HsmError } from '../src/errors.js';
 import { readCommonNames } from './certificate-subject.js';
 import { isOneDerElement, type PemBlock, readPemBlocks } from './pem.js';
@@ -92,6 +93,37 @@ export function checkDates(chain: readonly X509Certificate[], wallMs: number, pl
   }
 }
 
+/**
+ * The registration id of a device: the one common name in its certificate's subject.
+ *
+ * @param expected must be equal to it, if given.
+ * @throws {HsmError} `ERR_DPS_HSM_REGISTRATION_ID` when there is none, more than one, another, or one that cannot be an id.
+ */
+export function readRegistrationId(leafDer: Uint8Array, place: string, expected: string | undefined): string {
+  const names = readCommonNames(leafDer) ?? [];
+  const [name] = names;
+  if (name === undefined) {
+    throw idError(
+      `The first certificate in ${place} has no common name (CN) in its subject; DPS takes the registration id from there. Request one with the registration id as CN.`,
+    );
+  }
+  if (names.length > 1) {
+    throw idError(
+      `The first certificate in ${place} has ${names.length} common names (CN) in its subject; which one is the registration id would be a guess. Request one with a single CN.`,
+    );
+  }
+  const problem = registrationIdProblem(name);
+  if (problem !== undefined) {
+    throw idError(
+      `The common name (CN) of the first certificate in ${place} is to be the registration id, but cannot be one. ${problem}`,
+    );
+  }
+  if (expected === undefined || expected === name) return name;
+  throw idError(
+    `Option hsm.registrationId says ${JSON.stringify(expected)}, but the certificate in ${place} is for ${JSON.stringify(name)}. They must be equal, letter case included.`,
+  );
+}
+
 function isIssuedBy(certificate: X509Certificate, issuer: X509Certificate): boolean {
   try {
     return certificate.checkIssued(issuer) && certificate.verify(issuer.publicKey);
@@ -163,4 +195,8 @@ function formatDate(epochMs: number): string {
 
 function chainError(code: DpsErrorCode, message: string, cause?: unknown): HsmError {
   return new HsmError({ code, operation: 'load certificate', message, cause });
+}
+
+function idError(message: string): HsmError {
+  return new HsmError({ code: 'ERR_DPS_HSM_REGISTRATION_ID', operation: 'load certificate', message });
 }

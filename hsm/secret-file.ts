@@ -1,11 +1,9 @@
-import { close, constants, fstat, open, read, type Stats } from 'node:fs';
-import { Socket } from 'node:net';
-import { promisify } from 'node:util';
+import type { Stats } from 'node:fs';
 import type { CancelSignal } from '../src/core/cancel-signal.js';
 import { type DpsErrorCode, HsmError, isDpsError } from '../src/errors.js';
+import { describeOddKind, readFileStart } from '../src/file-start.js';
 import { isPathLike, isSecretPathLike } from '../src/path-like.js';
 import { quoteForShell } from '../src/shell-word.js';
-import { unlessCancelled } from './cancellation.js';
 
 /** No key, passphrase or certificate chain of a device comes near this; a log file given by mistake does. */
 export const MAX_SECRET_FILE_BYTES: number = 65_536;
@@ -41,14 +39,6 @@ export function readPublicFile(path: string, options: SecretFileOptions): Promis
   return readSmallFile(path, options, () => undefined, isPathLike(path));
 }
 
-const openFile = promisify(open);
-const statDescriptor = promisify(fstat);
-const readDescriptor = promisify(read);
-const closeDescriptor = promisify(close);
-
-/** Not on every platform: without it the wait for a pipe's other end cannot be cancelled. */
-const OPEN_FLAGS = constants.O_RDONLY | (constants.O_NONBLOCK ?? 0) | (constants.O_NOCTTY ?? 0);
-
 type Judge = (stats: Stats) => HsmError | undefined;
 
 /** `isShown`: whether the path may be repeated where it leads to nothing. */
@@ -60,7 +50,12 @@ async function readSmallFile(
 ): Promise<Uint8Array> {
   const { what, signal } = options;
   try {
-    const bytes = await unlessCancelled(signal, `reading the ${what} file`, () => readOnce(path, options, judge));
+    const bytes = await readFileStart(path, {
+      limitBytes: MAX_SECRET_FILE_BYTES,
+      signal,
+      state: `reading the ${what} file`,
+      judge: (stats, readContent) => judgeSecret(path, options, judge(stats), stats, readContent),
+    });
     if (bytes.length > MAX_SECRET_FILE_BYTES) {
       throw unreadable(path, what, `has more than ${MAX_SECRET_FILE_BYTES} bytes. Is it the right file?`);
     }
@@ -74,66 +69,20 @@ async function readSmallFile(
   }
 }
 
-async function readOnce(path: string, options: SecretFileOptions, judge: Judge): Promise<Uint8Array> {
-  const descriptor = await openFile(path, OPEN_FLAGS);
-  let isOurs = true;
-  try {
-    const stats = await statDescriptor(descriptor);
-    if (!stats.isFile() && !stats.isFIFO()) {
-      throw unreadable(path, options.what, `is ${describeKind(stats)}, not a file. Give the path of the file itself.`);
-    }
-    const refusal = judge(stats);
-    if (refusal !== undefined) throw (stats.isFile() ? await findMistake(descriptor, options) : undefined) ?? refusal;
-    if (stats.isFile()) return await readToEnd(descriptor);
-    const pipe = new Socket({ fd: descriptor, readable: true, writable: false });
-    isOurs = false;
-    return await readPipe(pipe, options.signal);
-  } finally {
-    if (isOurs) await closeDescriptor(descriptor);
-  }
-}
-
-async function findMistake(descriptor: number, { mistakeIn }: SecretFileOptions): Promise<HsmError | undefined> {
-  if (mistakeIn === undefined) return undefined;
-  const bytes = await readToEnd(descriptor);
+async function judgeSecret(
+  path: string,
+  { what, mistakeIn }: SecretFileOptions,
+  refusal: HsmError | undefined,
+  stats: Stats,
+  readContent: () => Promise<Uint8Array>,
+): Promise<HsmError | undefined> {
+  const kind = describeOddKind(stats);
+  if (kind !== undefined) return unreadable(path, what, `is ${kind}, not a file. Give the path of the file itself.`);
+  if (refusal === undefined || mistakeIn === undefined || !stats.isFile()) return refusal;
+  const bytes = await readContent();
   const mistake = mistakeIn(bytes);
   bytes.fill(0);
-  return mistake;
-}
-
-/** At most one byte more than is allowed: enough to know. */
-async function readToEnd(descriptor: number): Promise<Uint8Array> {
-  const bytes = new Uint8Array(MAX_SECRET_FILE_BYTES + 1);
-  let end = 0;
-  while (end < bytes.length) {
-    const { bytesRead } = await readDescriptor(descriptor, bytes, end, bytes.length - end, null);
-    if (bytesRead === 0) break;
-    end += bytesRead;
-  }
-  return bytes.subarray(0, end);
-}
-
-/** A pipe is awaited rather than read by a thread that nothing could wake. Closes it, however it ends. */
-function readPipe(pipe: Socket, signal: CancelSignal | undefined): Promise<Uint8Array> {
-  return new Promise((resolve, reject) => {
-    const chunks: Uint8Array[] = [];
-    let length = 0;
-    const stop = (): void => {
-      pipe.destroy();
-    };
-    pipe.on('data', (chunk: Uint8Array) => {
-      chunks.push(chunk);
-      length += chunk.length;
-      if (length > MAX_SECRET_FILE_BYTES) stop();
-    });
-    pipe.on('error', reject);
-    pipe.on('close', () => {
-      signal?.removeEventListener('abort', stop);
-      resolve(Buffer.concat(chunks));
-    });
-    signal?.addEventListener('abort', stop, { once: true });
-    if (signal?.aborted) stop();
-  });
+  return mistake ?? refusal;
 }
 
 function modeError(path: string, what: string, mode: number): HsmError {
@@ -166,6 +115,8 @@ function explainSystemError(error: unknown): string {
       return `may not be read by user ${describeUser()}. Make that user its owner, and let it through the folders above.`;
     case 'ELOOP':
       return 'is a symbolic link that leads nowhere. Mend the link.';
+    case 'ENAMETOOLONG':
+      return 'has a name longer than the file system takes. Is it a path?';
     case 'ENXIO':
       return 'is a socket or a device, not a file. Give the path of the file itself.';
     default:
@@ -175,9 +126,4 @@ function explainSystemError(error: unknown): string {
 
 function describeUser(): string {
   return process.getuid === undefined ? 'of this process' : String(process.getuid());
-}
-
-function describeKind(stats: Stats): string {
-  if (stats.isDirectory()) return 'a directory';
-  return stats.isCharacterDevice() ? 'a terminal or another device' : 'a socket or a device';
 }

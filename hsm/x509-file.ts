@@ -2,11 +2,16 @@ import type { KeyObject } from 'node:crypto';
 import type { TlsClientCredential, X509Hsm } from '../src/core/attestation.js';
 import { decodeUtf8 } from '../src/core/bytes.js';
 import type { CancelSignal } from '../src/core/cancel-signal.js';
-import { registrationIdProblem } from '../src/core/identifiers.js';
 import { HsmError } from '../src/errors.js';
 import { throwIfCancelled } from './cancellation.js';
-import { checkChainOrder, checkDates, checkKeyMatches, dropRepeated, readCertificates } from './certificate-chain.js';
-import { readCommonNames } from './certificate-subject.js';
+import {
+  checkChainOrder,
+  checkDates,
+  checkKeyMatches,
+  dropRepeated,
+  readCertificates,
+  readRegistrationId,
+} from './certificate-chain.js';
 import {
   checkOptionNames,
   type OptionBag,
@@ -224,33 +229,4 @@ function readClock(options: OptionBag): number {
     return (clock as { wallMs(): number }).wallMs();
   }
   throw optionError('ERR_DPS_CONFIG_OPTION', 'clock', 'Option hsm.clock must be an object with a function wallMs().');
-}
-
-function readRegistrationId(leafDer: Uint8Array, place: string, expected: string | undefined): string {
-  const names = readCommonNames(leafDer) ?? [];
-  const [name] = names;
-  if (name === undefined) {
-    throw idError(
-      `The first certificate in ${place} has no common name (CN) in its subject; DPS takes the registration id from there. Request one with the registration id as CN.`,
-    );
-  }
-  if (names.length > 1) {
-    throw idError(
-      `The first certificate in ${place} has ${names.length} common names (CN) in its subject; which one is the registration id would be a guess. Request one with a single CN.`,
-    );
-  }
-  const problem = registrationIdProblem(name);
-  if (problem !== undefined) {
-    throw idError(
-      `The common name (CN) of the first certificate in ${place} is to be the registration id, but cannot be one. ${problem}`,
-    );
-  }
-  if (expected === undefined || expected === name) return name;
-  throw idError(
-    `Option hsm.registrationId says ${JSON.stringify(expected)}, but the certificate in ${place} is for ${JSON.stringify(name)}. They must be equal, letter case included.`,
-  );
-}
-
-function idError(message: string): HsmError {
-  return new HsmError({ code: 'ERR_DPS_HSM_REGISTRATION_ID', operation: 'load certificate', message });
 }

@@ -1,5 +1,9 @@
+/** What is longer is no slip of the finger, and comparing takes time by the product of both lengths. */
+const MAX_NAME_CHARACTERS = 64;
+
 /** The name in `known` closest to `given`, when it is close enough to be a slip of the finger. */
 export function nearestName(given: string, known: readonly string[]): string | undefined {
+  if (given.length > MAX_NAME_CHARACTERS) return undefined;
   let best: string | undefined;
   let bestDistance = Math.max(2, Math.floor(given.length / 3)) + 1;
   for (const name of known) {

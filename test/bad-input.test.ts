@@ -528,6 +528,43 @@ const ONCE: readonly Row[] = [
     args: ({ enrolled, file }) => [...enrolled(), '--config', file('config.json', '{')],
   },
   {
+    name: 'configuration nested without end',
+    exit: 78,
+    code: /^ERR_DPS_CONFIG/,
+    args: ({ file }) => ['--config', file('deep.json', '['.repeat(200_000))],
+  },
+  {
+    name: 'configuration with a key of 900 kB',
+    exit: 78,
+    code: 'ERR_DPS_CONFIG_UNKNOWN_OPTION',
+    args: ({ file }) => ['--config', file('long.json', `{"${'k'.repeat(900_000)}":1}`)],
+  },
+  {
+    name: 'damaged certificate after a good one in the CA file',
+    exit: 78,
+    code: 'ERR_DPS_CONFIG_FILE',
+    says: /Certificate 2 in /,
+    args: ({ enrolled, file }) => {
+      const { caPem } = emulator;
+      return [...enrolled(), '--ca-file', file('ca.pem', `${caPem}${caPem.replace(/MII.{8}/, 'MII')}`)];
+    },
+  },
+  {
+    name: 'connection file in a folder that is missing',
+    exit: 78,
+    code: 'ERR_DPS_CONFIG_FILE',
+    says: /does not exist/,
+    args: ({ device, enrolled }) => [...enrolled(), '--write-connection', join(folder, device, 'connection')],
+  },
+  {
+    name: 'folder of systemd credentials that is a file',
+    exit: 78,
+    code: 'ERR_DPS_CONFIG_FILE',
+    says: /CREDENTIALS_DIRECTORY/,
+    env: { CREDENTIALS_DIRECTORY: '/dev/null' },
+    args: ({ device }) => ['--registration-id', device],
+  },
+  {
     name: 'unknown transport',
     exit: 64,
     code: /.*/,

@@ -25,6 +25,8 @@ export interface FailureContext {
 
 export interface Command {
   readonly spec: CommandSpec;
+  /** What `--help` among `args` is about, where the command has commands of its own. Default: `spec`. */
+  specFor?(args: readonly string[]): CommandSpec;
   /** Settles with the exit status, or fails with what the status is made from. */
   run(args: readonly string[], context: CommandContext): Promise<number>;
 }

@@ -9,6 +9,23 @@ const COMMANDS: CommandDoors = {
     summary: 'takes the device from its ID scope and identity to its hub and initial twin',
     load: async () => (await import('./provision.js')).provisionCommand(),
   },
+  run: {
+    summary: 'keeps the device provisioned until it is told to end',
+    load: async () => (await import('./run.js')).runCommand(),
+  },
+  status: {
+    summary: 'shows what the device remembers of its place',
+    load: async () => (await import('./record-commands.js')).statusCommand(),
+  },
+  forget: {
+    summary: 'drops what the device remembers',
+    load: async () => (await import('./record-commands.js')).forgetCommand(),
+  },
+  doctor: {
+    summary: 'looks for what would keep the device from being provisioned',
+    load: async () => (await import('./doctor.js')).doctorCommand(),
+  },
 };
 
-process.exitCode = await main(process.argv.slice(2), processIo(), COMMANDS, thisProgram());
+const io = processIo();
+io.end(await main(process.argv.slice(2), io, COMMANDS, thisProgram()));

@@ -7,9 +7,11 @@ import {
   ProtocolError,
   RegistrationRejectedError,
   ServiceError,
+  StoreError,
   TransportError,
 } from '../errors.js';
 import { OutputError, UsageError } from './cli-errors.js';
+import { explainShortage } from './shortage.js';
 
 /** Exit statuses after sysexits(3), so that a boot script can act on the number alone. */
 export const EXIT = {
@@ -41,11 +43,11 @@ export const EXIT_MEANINGS: Readonly<Record<ExitStatus, string>> = Object.freeze
   [EXIT.network]: 'the network: name resolution, connection, TLS, broker not available',
   [EXIT.bug]: 'a bug in dps-device',
   [EXIT.hsm]: 'the key, certificate or TPM of this device',
-  [EXIT.output]: 'the result could not be written to standard output',
-  [EXIT.tryLater]: 'try again later: throttled, service error, deadline, implausible clock',
+  [EXIT.output]: 'the result could not be handed over on standard output',
+  [EXIT.tryLater]: 'try again later: throttled, service error, deadline, wrong clock, store locked, disk full',
   [EXIT.protocol]: 'something answered that does not keep to the protocol',
   [EXIT.refused]: 'the credentials were refused, or the enrollment is disabled',
-  [EXIT.configuration]: 'the configuration is wrong, or the server certificate is not trusted',
+  [EXIT.configuration]: 'the configuration is wrong, the server certificate not trusted, or the store not usable',
   [EXIT.sigint]: 'interrupted by SIGINT',
   [EXIT.sigterm]: 'interrupted by SIGTERM',
 });
@@ -54,8 +56,10 @@ export const EXIT_MEANINGS: Readonly<Record<ExitStatus, string>> = Object.freeze
 export function exitStatusOf(error: unknown, stoppedBy?: StopSignal): ExitStatus {
   if (error instanceof UsageError) return EXIT.usage;
   if (error instanceof OutputError) return EXIT.output;
+  if (explainShortage(error) !== undefined) return EXIT.tryLater;
   if (error instanceof ConfigurationError) return EXIT.configuration;
   if (error instanceof HsmError) return EXIT.hsm;
+  if (error instanceof StoreError) return error.retryable ? EXIT.tryLater : EXIT.configuration;
   if (error instanceof ClockError || error instanceof DeadlineError) return EXIT.tryLater;
   if (error instanceof TransportError) return transportStatus(error);
   if (error instanceof ProtocolError) return EXIT.protocol;
@@ -73,6 +77,7 @@ export function stopStatus(signal: StopSignal): ExitStatus {
 function transportStatus(error: TransportError): ExitStatus {
   switch (error.code) {
     case 'ERR_DPS_TLS_UNTRUSTED':
+    case 'ERR_DPS_PROXY_AUTH':
       return EXIT.configuration;
     case 'ERR_DPS_TLS_CLIENT_REFUSED':
     case 'ERR_DPS_CONNACK_UNAUTHORIZED':

@@ -6,6 +6,7 @@ import type { FailureContext } from './command.js';
 import { EXIT, EXIT_MEANINGS, type ExitStatus } from './exit-codes.js';
 import { type OptionNames, respell, respellOption } from './option-names.js';
 import { makePrintable } from './printable.js';
+import { explainShortage } from './shortage.js';
 
 /** A failure for people and for machines. Neither has a secret in it, as no error of this package has. */
 export interface FailureReport {
@@ -30,6 +31,7 @@ const DETAILS: readonly (readonly [member: string, label: string])[] = [
   ['expected', 'expected'],
   ['got', 'got'],
   ['state', 'state'],
+  ['shortage', 'shortage'],
 ];
 
 /** What the command line offers where a message speaks of options in code. */
@@ -57,12 +59,14 @@ export function describeFailure(
   const telling: Telling = { isBug, optionNames };
   const summary = summarize(error, telling);
   const causes = listCauses(error, telling);
+  const shortage = explainShortage(error);
   const event = {
     type: 'error' as const,
     ...summary,
-    retryable: isDpsError(error) && error.retryable,
+    retryable: shortage !== undefined || (isDpsError(error) && error.retryable),
     exitStatus,
     ...pickDetails(error, optionNames),
+    ...(shortage === undefined ? {} : { shortage }),
     ...lines,
     ...(causes.length === 0 ? {} : { causes }),
   };

@@ -1,3 +1,4 @@
+import { excerptOf } from '../core/json-body.js';
 import { nearestName } from '../nearest-name.js';
 import { UsageError } from './cli-errors.js';
 import { type CommandSpec, credentialName, environmentName, type OptionSpec } from './option-spec.js';
@@ -56,14 +57,14 @@ function findOption(name: string, spec: CommandSpec): OptionSpec {
   const option = spec.options.find((candidate) => candidate.name === name);
   if (option !== undefined) return option;
   if (isSecretName(name) && spec.secrets.length > 0) throw new UsageError(explainSecretFlag(name, spec));
-  const advice = spec.advice?.[name];
+  const advice = Object.hasOwn(spec.advice ?? {}, name) ? spec.advice?.[name] : undefined;
   if (advice !== undefined) throw new UsageError(`There is no flag --${name}. ${advice}`);
   const nearest = nearestName(
     name,
     spec.options.map((candidate) => candidate.name),
   );
   const hint = nearest === undefined ? '' : ` Did you mean --${nearest}?`;
-  throw new UsageError(`There is no flag --${name}.${hint}`);
+  throw new UsageError(`There is no flag --${excerptOf(name, 60)}.${hint}`);
 }
 
 /** The value has been in the process list by now; it is not going to be in the log as well. */

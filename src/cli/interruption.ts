@@ -1,4 +1,4 @@
-import { type StopSignal, stopStatus } from './exit-codes.js';
+import type { StopSignal } from './exit-codes.js';
 import type { CliIo } from './io.js';
 
 /** The first SIGINT or SIGTERM asks for an orderly end; the second one gets its way. */
@@ -15,7 +15,7 @@ export function listenForInterruption(io: CliIo): Interruption {
   const controller = new AbortController();
   let by: StopSignal | undefined;
   const release = io.onSignal((signal) => {
-    if (by !== undefined) return io.exitNow(stopStatus(signal));
+    if (by !== undefined) return io.exitNow(signal);
     by = signal;
     controller.abort(new Error(`received ${signal}`));
   });

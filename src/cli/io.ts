@@ -1,5 +1,7 @@
 import type { Readable, Writable } from 'node:stream';
+import type { Clock } from '../core/clock.js';
 import { CancelledError } from '../errors.js';
+import { systemClock } from '../system-clock.js';
 import type { StopSignal } from './exit-codes.js';
 
 /** Standard output or standard error. */
@@ -7,9 +9,11 @@ export interface Output {
   /** A terminal that can redraw a line. */
   readonly isTerminal: boolean;
   readonly columns: number;
-  /** What kept text from being written, other than a reader that went away. */
-  readonly failure: Error | undefined;
-  /** Settles when the text has left this process, or cannot. Never fails. */
+  /** What kept text from being written; its code is `EPIPE` where the reader went away. */
+  readonly failure: NodeJS.ErrnoException | undefined;
+  /** Bytes given to it that nobody has taken yet: above 0 for long where a reader does not read. */
+  readonly backlogBytes: number;
+  /** Settles when the text has left this process, or cannot; never, where a reader does not read. Never fails. */
   write(text: string): Promise<void>;
 }
 
@@ -27,14 +31,21 @@ export interface CliIo {
   readonly stdin: Input;
   readonly stdout: Output;
   readonly stderr: Output;
+  readonly clock: Clock;
   /** Returns the way to stop listening. */
   onSignal(listener: (signal: StopSignal) => void): () => void;
-  /** Ends the process on the spot. */
-  exitNow(status: number): void;
+  /** SIGHUP, which ends the process while nobody listens. Returns the way to stop listening. */
+  onHangUp(listener: () => void): () => void;
+  /** Ends the process on the spot, by the signal's default. */
+  exitNow(signal: StopSignal): void;
+  /** Lets the process end with the status; on the spot where a reader that does not read would keep it. */
+  end(status: number): void;
 }
 
 /** The process as it is. */
 export function processIo(): CliIo {
+  const stdout = outputTo(process.stdout);
+  const stderr = outputTo(process.stderr);
   return {
     env: process.env,
     stdin: {
@@ -43,21 +54,34 @@ export function processIo(): CliIo {
       },
       read: (limitBytes, signal) => readStream(process.stdin, limitBytes, signal),
     },
-    stdout: outputTo(process.stdout),
-    stderr: outputTo(process.stderr),
+    stdout,
+    stderr,
+    clock: systemClock,
     onSignal(listener) {
       process.on('SIGINT', listener).on('SIGTERM', listener);
       return () => process.off('SIGINT', listener).off('SIGTERM', listener);
     },
-    exitNow: (status) => process.exit(status),
+    onHangUp(listener) {
+      process.on('SIGHUP', listener);
+      return () => process.off('SIGHUP', listener);
+    },
+    // Not process.exit: it waits for the thread pool, where a name look-up or a named pipe may block for ever.
+    exitNow: (signal) => {
+      process.removeAllListeners(signal);
+      process.kill(process.pid, signal);
+    },
+    end: (status) => {
+      process.exitCode = status;
+      if (stdout.backlogBytes + stderr.backlogBytes > 0) process.exit(status);
+    },
   };
 }
 
-/** A reader that goes away (EPIPE) is not an error: there is nobody left to tell. */
+/** Pipes are written to without blocking (Node's own way on POSIX), so that signals and timers get their turn. */
 export function outputTo(stream: Writable & { readonly isTTY?: boolean; readonly columns?: number }): Output {
-  let failure: Error | undefined;
+  let failure: NodeJS.ErrnoException | undefined;
   stream.on('error', (error: NodeJS.ErrnoException) => {
-    if (error.code !== 'EPIPE') failure ??= error;
+    failure ??= error;
   });
   return {
     isTerminal: stream.isTTY === true && process.env.TERM !== 'dumb',
@@ -67,6 +91,9 @@ export function outputTo(stream: Writable & { readonly isTTY?: boolean; readonly
     },
     get failure() {
       return failure;
+    },
+    get backlogBytes() {
+      return stream.destroyed ? 0 : stream.writableLength;
     },
     write: (text) =>
       new Promise((resolve) => {

@@ -3,15 +3,18 @@ import { realpathSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { nearestName } from '../nearest-name.js';
 import { PACKAGE_VERSION } from '../version.js';
-import { OutputError, UsageError } from './cli-errors.js';
+import { UsageError } from './cli-errors.js';
 import type { Command, FailureContext } from './command.js';
 import { CommandLog } from './command-log.js';
-import { EXIT, exitStatusOf } from './exit-codes.js';
+import { EXIT, type ExitStatus, exitStatusOf } from './exit-codes.js';
+import type { FailureReport } from './failure-report.js';
+import { checkOutput, flush, handOver } from './hand-over.js';
 import { commandHelp, exitStatusHelp } from './help.js';
 import { listenForInterruption } from './interruption.js';
 import { type CliIo, processIo } from './io.js';
 import { parseSwitch } from './option-spec.js';
 import { thisProgram } from './program-name.js';
+import { explainShortage } from './shortage.js';
 
 /** A command by name; its code is loaded when it is asked for. */
 export interface CommandDoor {
@@ -25,6 +28,26 @@ const COMMANDS: CommandDoors = {
   provision: {
     summary: 'takes the device from its ID scope and identity to its hub and initial twin',
     load: async () => (await import('./provision.js')).provisionCommand(),
+  },
+  run: {
+    summary: 'keeps the device provisioned until it is told to end',
+    load: async () => (await import('./run.js')).runCommand(),
+  },
+  status: {
+    summary: 'shows what the device remembers of its place',
+    load: async () => (await import('./record-commands.js')).statusCommand(),
+  },
+  forget: {
+    summary: 'drops what the device remembers',
+    load: async () => (await import('./record-commands.js')).forgetCommand(),
+  },
+  doctor: {
+    summary: 'looks for what would keep the device from being provisioned',
+    load: async () => (await import('./doctor.js')).doctorCommand(),
+  },
+  keys: {
+    summary: 'makes, keeps and rolls keys in a sealed key store',
+    load: async () => (await import('./keys.js')).keysCommand(),
   },
   emulator: {
     summary: 'runs DPS and IoT hubs on this machine, offline',
@@ -53,22 +76,32 @@ export async function main(
     if (text === undefined) {
       const command = await findCommand(name, commands).load();
       const status = await command.run(args, { io, log, interruption, program, failureContext });
-      checkOutput(io);
+      if (io.stdout.failure?.code !== 'EPIPE') checkOutput(io);
       return status;
     }
-    await io.stdout.write(text);
-    checkOutput(io);
+    await tellText(text, io, interruption.signal);
     return EXIT.ok;
   } catch (error) {
     const status = exitStatusOf(error, interruption.by);
-    const { describeFailure } = await import('./failure-report.js');
-    const report = describeFailure(error, status, failureContext);
+    const report = await reportOn(error, status, failureContext);
     const more =
       error instanceof UsageError ? `\nTry: ${program}${Object.hasOwn(commands, name) ? ` ${name}` : ''} --help` : '';
-    await log.failure(report.event, `${report.text}${more}`);
+    log.failure(report.event, `${report.text}${more}`);
     return status;
   } finally {
+    await flush(log.flushed(), io);
     interruption.release();
+  }
+}
+
+/** Where nothing more can be loaded, which may be what went wrong, one line has to do. */
+async function reportOn(error: unknown, exitStatus: ExitStatus, context: FailureContext): Promise<FailureReport> {
+  try {
+    const { describeFailure } = await import('./failure-report.js');
+    return describeFailure(error, exitStatus, context);
+  } catch {
+    const message = explainShortage(error) ?? 'it failed, and what would tell more cannot be loaded';
+    return { text: `error: ${message} (exit status ${exitStatus})`, event: { type: 'error', message, exitStatus } };
   }
 }
 
@@ -80,7 +113,8 @@ async function textAskedFor(
   if (first === '--version') return `${PACKAGE_VERSION}\n`;
   if (first === '--help' || first === '-h') return generalHelp(commands);
   if (!args.some((argument) => argument === '--help' || argument === '-h')) return undefined;
-  return commandHelp((await findCommand(first, commands).load()).spec);
+  const command = await findCommand(first, commands).load();
+  return commandHelp(command.specFor?.(args) ?? command.spec);
 }
 
 function findCommand(name: string, commands: CommandDoors): CommandDoor {
@@ -98,7 +132,7 @@ function findCommand(name: string, commands: CommandDoors): CommandDoor {
 
 function unknownFlag(argument: string): UsageError {
   const [flag = ''] = argument.split('=');
-  const shown = flag.startsWith('--') ? flag : flag.slice(0, 2);
+  const shown = flag.startsWith('--') ? flag.slice(0, 40) : flag.slice(0, 2);
   const nearest = nearestName(shown, ['--help', '--version']);
   const hint =
     nearest === undefined ? 'The command comes first: dps-device <command> [options].' : `Did you mean ${nearest}?`;
@@ -122,15 +156,11 @@ ${exitStatusHelp()}
 `;
 }
 
-/** A result that could not be written is no success. (A reader that went away has its reasons, and is no failure.) */
-function checkOutput({ stdout }: CliIo): void {
-  if (stdout.failure === undefined) return;
-  throw new OutputError(
-    `Standard output cannot be written: ${stdout.failure.message}. Give it room or another target.`,
-    {
-      cause: stdout.failure,
-    },
-  );
+/** Who reads the help may stop when it has read enough. */
+async function tellText(text: string, io: CliIo, signal: AbortSignal): Promise<void> {
+  await handOver(text, io, { signal }).catch((error: unknown) => {
+    if (io.stdout.failure?.code !== 'EPIPE') throw error;
+  });
 }
 
 /** Whether this file is what Node was asked to run, directly or through the link that a package manager made. */
@@ -143,4 +173,7 @@ function isEntryPoint(): boolean {
   }
 }
 
-if (isEntryPoint()) process.exitCode = await main(process.argv.slice(2), processIo(), COMMANDS, thisProgram());
+if (isEntryPoint()) {
+  const io = processIo();
+  io.end(await main(process.argv.slice(2), io, COMMANDS, thisProgram()));
+}

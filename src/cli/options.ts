@@ -78,6 +78,7 @@ export class Options {
  * Reads the options of a command from its flags, then the environment, then the file that `config` names.
  * Paths in that file start at its own folder.
  *
+ * @param onGiven gets what flags and environment say before the file is read, which may take as long as a pipe likes.
  * @throws {UsageError} for anything wrong with the flags.
  * @throws {ConfigurationError} for anything wrong with the environment or the configuration file.
  */
@@ -86,11 +87,13 @@ export async function readOptions(
   spec: CommandSpec,
   io: CliIo,
   signal: AbortSignal,
+  onGiven: (options: Options) => void = () => undefined,
 ): Promise<Options> {
   const given = new Map<string, Given>();
   addFlags(given, args, spec);
+  if (spec.flagsOnly !== true) addEnvironment(given, io.env, spec);
+  onGiven(new Options(given));
   if (spec.flagsOnly !== true) {
-    addEnvironment(given, io.env, spec);
     const config = new Options(given).input('config');
     if (config !== undefined) await addConfigFile(given, config, spec, io, signal);
   }
@@ -161,9 +164,14 @@ async function addConfigFile(
     if (option === undefined) throw unknownKey(key, file, [...options.keys()]);
     const read = readValue(raw, option);
     if ('problem' in read) throw configError('ERR_DPS_CONFIG_OPTION', key, `${label}: ${read.problem}`);
-    const value = isPath(option) && read.value !== '-' ? resolve(baseDirectory, String(read.value)) : read.value;
+    const value = isPath(option) && read.value !== '-' ? pathFrom(baseDirectory, String(read.value)) : read.value;
     if (!given.has(option.name)) given.set(option.name, { layer: 'config', label, kind: option.kind, value });
   }
+}
+
+/** Beside a configuration from standard input: as it is, for there may be no working directory that it could start at. */
+function pathFrom(baseDirectory: string, path: string): string {
+  return baseDirectory === '.' ? path : resolve(baseDirectory, path);
 }
 
 function unknownKey(key: string, file: string, known: readonly string[]): ConfigurationError {
@@ -193,6 +201,7 @@ function readValue(raw: unknown, option: OptionSpec): ReadValue {
   if (kind === 'port') return readNumber(raw, isPort, 'it must be a port from 0 to 65535; 0 takes any that is free.');
   if (typeof raw !== 'string') return { problem: 'it must be a text.' };
   if (raw === '') return { problem: 'it is empty.' };
+  if (raw.includes('\0')) return { problem: 'it has a NUL character in it.' };
   if (typeof kind === 'object' && !kind.includes(raw)) return { problem: explainChoice(raw, kind) };
   const problem = option.problem?.(raw);
   return problem === undefined ? { value: raw } : { problem };

@@ -9,6 +9,22 @@ const WAITS = {
   network: 'the connection failed',
   refused: 'the service refused',
   budget: 'not to ask too often',
+  spread: 'so that not all devices ask at once',
+} as const;
+
+const RECORDS = {
+  found: 'the stored record leads to a hub',
+  none: 'no stored record',
+  damaged: 'the stored record is damaged',
+  foreign: 'the stored record is of another configuration',
+  saved: 'the record is stored',
+  unsaved: 'the record could not be stored',
+} as const;
+
+const WAYS_BACK = {
+  refused: 'the hub refused the device',
+  unreachable: 'the hub cannot be reached',
+  asked: 'somebody asked for it',
 } as const;
 
 const PEERS = { dps: 'DPS', hub: 'IoT hub' } as const;
@@ -22,6 +38,8 @@ export function describeProgress(event: ProgressEvent): string | undefined {
       return `connecting to ${PEERS[event.to]} at ${event.peer}${attempt(event.attempt)}`;
     case 'connected':
       return `connected to ${PEERS[event.to]} at ${event.peer}`;
+    case 'looking-up':
+      return 'asking what the service knows of this device';
     case 'registering':
       return `asking for registration${attempt(event.attempt)}`;
     case 'challenged':
@@ -29,7 +47,7 @@ export function describeProgress(event: ProgressEvent): string | undefined {
     case 'assigning':
       return `the service is assigning a hub, operation ${event.operationId}`;
     case 'waiting':
-      return `waiting ${seconds(event.forMs)} s, ${WAITS[event.reason]}${event.detail === undefined ? '' : `: ${event.detail}`}`;
+      return `waiting ${seconds(event.forMs)} s, ${WAITS[event.reason]}${detail(event.detail)}`;
     case 'polling':
       return `asking how the registration is going${attempt(event.attempt)}`;
     case 'next-credential':
@@ -40,9 +58,19 @@ export function describeProgress(event: ProgressEvent): string | undefined {
       return `twin received, desired version ${event.desiredVersion}, reported version ${event.reportedVersion}`;
     case 'provisioned':
       return `provisioned: ${event.deviceId} at ${event.assignedHub}`;
+    case 'record':
+      return `${RECORDS[event.outcome]}${detail(event.detail)}`;
+    case 'reprovisioning':
+      return `back to DPS, ${WAYS_BACK[event.reason]}${detail(event.detail)}`;
+    case 'offline':
+      return `offline: ${event.message}`;
     case 'ended':
       return undefined;
   }
+}
+
+function detail(text: string | undefined): string {
+  return text === undefined || text === '' ? '' : `: ${text}`;
 }
 
 function attempt(number: number): string {

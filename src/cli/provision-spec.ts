@@ -7,6 +7,8 @@ import {
 } from '../core/identifiers.js';
 import { type CommandSpec, type SecretSpec, secretFileOption } from './option-spec.js';
 
+export const DEFAULT_TIMEOUT_SECONDS = 300;
+
 const SECRETS: readonly SecretSpec[] = [
   {
     name: 'symmetric-key',
@@ -64,7 +66,7 @@ case. No secret is in it. Its members, those without a value left out:
   attestation             "symmetricKey" or "x509"
   transport               { "dps", "hub" }
   assignedHub, deviceId   the hub that the device belongs to, and its name there
-  source                  "registered"
+  source                  "registered", or "stored" when the record led straight to the hub
   substatus, enrollmentGroupId, createdDateTimeUtc, lastUpdatedDateTimeUtc, etag, connectionProfile
                           as the service said them
   payload                 what a custom allocation webhook returned
@@ -77,7 +79,9 @@ by its "type", an error as { "type": "error", "code", "message", "retryable", "e
 
 SIGINT and SIGTERM end the work in order, a second one at once. A required option that is missing
 ends in 64, or in 78 where there is a configuration; a wrong value in 64 when it is a flag's, else
-in 78.`;
+in 78. A device that is provisioned, but whose result nobody takes from standard output (it is
+full, its reader has ended, or does not read until --timeout, 5 seconds at least), ends in 74.
+Nobody needs to read standard error: lines that are not read are left out.`;
 
 export const PROVISION_SPEC: CommandSpec = {
   command: 'provision',
@@ -148,6 +152,26 @@ export const PROVISION_SPEC: CommandSpec = {
       standsFor: ['hubTransport'],
     },
     {
+      name: 'state',
+      kind: 'path',
+      placeholder: 'FOLDER',
+      help: "Where the device's place is remembered: later starts go straight to the hub, and ask DPS only when it does not want the device any more. Made when missing; the device's alone.",
+      standsFor: ['state'],
+    },
+    {
+      name: 'reprovision',
+      kind: 'switch',
+      help: 'Ask DPS first, whatever is remembered.',
+      standsFor: ['reprovision'],
+    },
+    {
+      name: 'start-spread',
+      kind: 'seconds',
+      placeholder: 'SECONDS',
+      help: 'Wait a random part of this before the first packet: for devices that get power at the same moment. Default: 0.',
+      standsFor: ['startSpreadMs'],
+    },
+    {
       name: 'ca-file',
       kind: 'input',
       placeholder: 'FILE',
@@ -173,7 +197,7 @@ export const PROVISION_SPEC: CommandSpec = {
       name: 'timeout',
       kind: 'seconds',
       placeholder: 'SECONDS',
-      help: 'Bound on the whole of it. Default: 300.',
+      help: `Bound on the whole of it, waiting for input included. Default: ${DEFAULT_TIMEOUT_SECONDS}.`,
       standsFor: ['deadlineMs'],
     },
     {

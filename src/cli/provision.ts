@@ -1,20 +1,21 @@
 import type { Provisioning, provision } from '../compose.js';
-import type { AttestationKind } from '../core/attestation.js';
+import type { ProgressEvent } from '../core/progress.js';
 import type { ProvisionedDevice } from '../core/provisioned-device.js';
-import { ConfigurationError } from '../errors.js';
-import type { ProvisionOptions } from '../provision-options.js';
+import { DeadlineError } from '../errors.js';
 import type { Command, CommandContext } from './command.js';
 import type { CommandLog } from './command-log.js';
 import { EXIT } from './exit-codes.js';
-import { chooseIdentity } from './identity.js';
+import { handOver } from './hand-over.js';
+import { readSettings } from './journey-settings.js';
 import { findOptionNames } from './option-names.js';
 import { type Options, readOptions } from './options.js';
 import { checkTarget, writeFileWhole } from './output-file.js';
 import { describeProgress } from './progress-text.js';
-import { PROVISION_SPEC } from './provision-spec.js';
+import { DEFAULT_TIMEOUT_SECONDS, PROVISION_SPEC } from './provision-spec.js';
 import { makeResultDocument } from './result-document.js';
-import { findSecrets, type GivenSecrets, takeEnvironmentSecrets } from './secrets.js';
-import { type InputSource, readJsonInput, readTextInput } from './text-file.js';
+import { findSecrets, takeEnvironmentSecrets } from './secrets.js';
+import type { InputSource } from './text-file.js';
+import { TimeLimit } from './time-limit.js';
 
 type Provision = typeof provision;
 
@@ -32,117 +33,64 @@ async function runProvision(
   context: CommandContext,
   load: () => Promise<Provision>,
 ): Promise<number> {
-  const { io, log, interruption, failureContext } = context;
-  const { signal } = interruption;
+  const { io, interruption } = context;
   const taken = takeEnvironmentSecrets(io.env, PROVISION_SPEC.secrets);
-  const options = await readOptions(args, PROVISION_SPEC, io, signal);
+  const limit = new TimeLimit(DEFAULT_TIMEOUT_SECONDS * 1000, io.clock, interruption.signal);
+  return limit.over(() => provisionWithin(limit, args, context, { taken, load }));
+}
+
+async function provisionWithin(
+  limit: TimeLimit,
+  args: readonly string[],
+  context: CommandContext,
+  { taken, load }: { readonly taken: ReadonlyMap<string, string>; readonly load: () => Promise<Provision> },
+): Promise<number> {
+  const { io, log, interruption, failureContext } = context;
+  const { signal } = limit;
+  const bound = (given: Options): void => limit.setSeconds(given.number('timeout'));
+  const options = await readOptions(args, PROVISION_SPEC, io, signal, bound);
+  bound(options);
   log.configure({ isJson: options.isOn('json-log'), isQuiet: options.isOn('quiet') });
   const target = options.input('write-connection');
   if (target !== undefined) await checkTarget(target);
   const secrets = await findSecrets(PROVISION_SPEC.secrets, options, taken, io, signal);
   failureContext.optionNames = findOptionNames(PROVISION_SPEC, options, secrets);
-  const settings = await readSettings(options, secrets, context);
+  const settings = await readSettings(options, secrets, { io, signal });
   failureContext.lines = { identity: settings.origin };
 
-  const journey = (await load())(settings.provision);
-  const [started, device] = await follow(journey, log);
-  if (target !== undefined) await writeConnection(device, target, signal);
-  const document = makeResultDocument(device, {
-    ...started,
-    idScope: settings.provision.idScope,
-    transport: settings.transport,
-    connectionFile: target?.path,
+  // Of its own deadline the journey tells more than of a signal.
+  const within = { ...settings.provision, deadlineMs: limit.leftMs, signal: interruption.signal };
+  const device = await follow((await load())(within), log).catch((error: unknown) => {
+    throw error instanceof DeadlineError ? tellWholeLimit(error, within.deadlineMs, limit.limitMs) : error;
   });
-  await io.stdout.write(`${JSON.stringify(document, undefined, 2)}\n`);
+  if (target !== undefined) await writeConnection(device, target, interruption.signal);
+  const document = makeResultDocument(device, { ...settings.facts, connectionFile: target?.path });
+  const patience = { signal: interruption.signal, limitMs: limit.leftMs };
+  await handOver(`${JSON.stringify(document, undefined, 2)}\n`, io, patience);
   return EXIT.ok;
 }
 
-interface Settings {
-  readonly provision: ProvisionOptions;
-  readonly transport: { readonly dps: 'mqtt' | 'https'; readonly hub: 'mqtt' };
-  /** Where the identity came from. */
-  readonly origin: string;
-}
-
-async function readSettings(
-  options: Options,
-  secrets: GivenSecrets,
-  { io, interruption }: CommandContext,
-): Promise<Settings> {
-  const { signal } = interruption;
-  const idScope = options.text('id-scope');
-  if (idScope === undefined) {
-    throw options.missing('id-scope', '--id-scope is missing: copy it from the overview page of the DPS instance.');
-  }
-  const { hsm, origin } = await chooseIdentity(options, secrets, signal);
-  const transport = {
-    dps: options.text('transport') === 'https' ? ('https' as const) : ('mqtt' as const),
-    hub: 'mqtt' as const,
-  };
-  const ca = options.input('ca-file');
-  const payload = options.input('payload-file');
-  const endpoint = options.text('endpoint');
-  const modelId = options.text('model-id');
-  return {
-    origin,
-    transport,
-    provision: {
-      idScope,
-      hsm,
-      signal,
-      transport: transport.dps,
-      hubTransport: transport.hub,
-      ...(endpoint === undefined ? {} : { endpoint }),
-      ...(modelId === undefined ? {} : { modelId }),
-      ...(ca === undefined ? {} : { ca: await readAuthorities(ca, { io, signal }) }),
-      ...(payload === undefined ? {} : { payload: await readJsonInput(payload, io, signal) }),
-      ...inMs('deadlineMs', options.number('timeout')),
-      ...inMs('connectTimeoutMs', options.number('connect-timeout')),
-      ...inMs('requestTimeoutMs', options.number('request-timeout')),
-    },
-  };
-}
-
-function inMs<Name extends string>(name: Name, seconds: number | undefined): { readonly [N in Name]?: number } {
-  return seconds === undefined ? {} : ({ [name]: seconds * 1000 } as { [N in Name]: number });
-}
-
-async function readAuthorities(
-  source: InputSource,
-  { io, signal }: { readonly io: CommandContext['io']; readonly signal: AbortSignal },
-): Promise<string> {
-  const pem = await readTextInput(source, io, signal);
-  if (pem.includes('-----BEGIN CERTIFICATE-----')) return pem;
-  throw new ConfigurationError({
-    code: 'ERR_DPS_CONFIG_FILE',
-    message: `${source.option}: ${source.path} holds no PEM certificate; one begins with -----BEGIN CERTIFICATE-----.`,
-    option: source.option,
-  });
-}
-
-interface Started {
-  readonly registrationId: string;
-  readonly attestation: AttestationKind;
+/** The journey got what reading keys had left; who reads of it knows the number that he gave. */
+function tellWholeLimit(error: DeadlineError, givenMs: number, deadlineMs: number): DeadlineError {
+  const message = error.message.replaceAll(`${givenMs} ms`, `${deadlineMs} ms`);
+  return Object.assign(new DeadlineError({ state: error.state, deadlineMs, cause: error.cause }), { message });
 }
 
 /** Tells every step while the journey goes on; settles after the last one has been told. */
-async function follow(journey: Provisioning, log: CommandLog): Promise<[Started, ProvisionedDevice]> {
-  const [told, outcome] = await Promise.allSettled([tellSteps(journey, log), journey]);
+async function follow(journey: Provisioning, log: CommandLog): Promise<ProvisionedDevice> {
+  const [told, outcome] = await Promise.allSettled([tellSteps(journey.events, log), journey]);
   if (outcome.status === 'rejected') throw outcome.reason;
   if (told.status === 'rejected') throw told.reason;
-  if (told.value === undefined) throw new TypeError('A journey ended well without having started');
-  return [told.value, outcome.value];
+  return outcome.value;
 }
 
-async function tellSteps(journey: Provisioning, log: CommandLog): Promise<Started | undefined> {
-  let started: Started | undefined;
-  for await (const event of journey.events) {
-    if (event.type === 'started') started = event;
+/** Each step as it comes, until there are no more. */
+export async function tellSteps(events: AsyncIterable<ProgressEvent>, log: CommandLog): Promise<void> {
+  for await (const event of events) {
     const text = describeProgress(event);
-    if (event.type === 'provisioned') await log.entry(event, `${text}`);
-    else if (text !== undefined || log.isJson) await log.step(event, text ?? '');
+    if (event.type === 'provisioned') log.entry(event, `${text}`);
+    else if (text !== undefined || log.isJson) log.step(event, text ?? '');
   }
-  return started;
 }
 
 async function writeConnection(device: ProvisionedDevice, target: InputSource, signal: AbortSignal): Promise<void> {

@@ -2,12 +2,12 @@ import { stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { readPublicFile } from '../../hsm/secret-file.js';
 import { decodeUtf8 } from '../core/bytes.js';
-import { HsmError } from '../errors.js';
-import { isSecretPathLike } from '../path-like.js';
+import { ConfigurationError, HsmError } from '../errors.js';
+import { isPathLike, isSecretPathLike } from '../path-like.js';
 import type { CliIo } from './io.js';
 import { credentialName, environmentName, type SecretSpec } from './option-spec.js';
 import type { Options } from './options.js';
-import { readTextInput } from './text-file.js';
+import { explainFileError, readTextInput } from './text-file.js';
 
 /** A secret that was given: the file with it, for the HSM to read and to judge its mode, or its text. */
 export interface GivenSecret {
@@ -39,7 +39,8 @@ export function takeEnvironmentSecrets(env: Environment, specs: readonly SecretS
  * systemd credential, file named in the configuration.
  *
  * @throws {HsmError} when a systemd credential is there but cannot be read.
- * @throws {ConfigurationError} when standard input was to hold a secret and cannot be read.
+ * @throws {ConfigurationError} when standard input was to hold a secret and cannot be read; when there is no secret, and
+ *   the folder of systemd credentials is none.
  */
 export async function findSecrets(
   specs: readonly SecretSpec[],
@@ -58,6 +59,7 @@ export async function findSecrets(
       (await fromFile(name, 'config', options, io, signal));
     if (secret !== undefined) found.set(name, secret);
   }
+  if (found.size === 0) await checkCredentialFolder(io.env);
   return found;
 }
 
@@ -100,12 +102,26 @@ async function fromCredential(name: string, env: Environment, signal: AbortSigna
   throw new HsmError({ code: 'ERR_DPS_HSM_FILE_UNREADABLE', operation: 'load credential', message });
 }
 
+/** Who has given no secret in another way may have meant one in there. */
+async function checkCredentialFolder({ CREDENTIALS_DIRECTORY: path }: Environment): Promise<void> {
+  if (path === undefined || path === '') return;
+  const problem = await stat(path).then(
+    (stats) => (stats.isDirectory() ? undefined : 'is not a folder.'),
+    (error: unknown) => explainFileError(error),
+  );
+  if (problem === undefined) return;
+  const option = 'CREDENTIALS_DIRECTORY';
+  const message = `${option}: ${isPathLike(path) ? path : 'the path given'} ${problem} systemd sets this variable for services with credentials; elsewhere, unset it or give the secret in another way.`;
+  throw new ConfigurationError({ code: 'ERR_DPS_CONFIG_FILE', message, option });
+}
+
 async function isThere(path: string): Promise<boolean> {
   try {
     await stat(path);
     return true;
   } catch (error) {
-    return (error as NodeJS.ErrnoException).code !== 'ENOENT';
+    const { code = '' } = error as NodeJS.ErrnoException;
+    return code !== 'ENOENT' && code !== 'ENOTDIR';
   }
 }
 

@@ -1,7 +1,7 @@
-import { open } from 'node:fs/promises';
 import { decodeUtf8 } from '../core/bytes.js';
 import type { JsonObject, JsonValue } from '../core/twin.js';
-import { ConfigurationError } from '../errors.js';
+import { ConfigurationError, isDpsError } from '../errors.js';
+import { describeOddKind, readFileStart } from '../file-start.js';
 import { describeJsonPlace } from '../json-place.js';
 import { isPathLike } from '../path-like.js';
 import type { CliIo } from './io.js';
@@ -21,10 +21,10 @@ export interface InputSource {
  * Reads UTF-8 text of at most 1 MiB, without byte order mark.
  *
  * @throws {ConfigurationError} `ERR_DPS_CONFIG_FILE` when it cannot be read, is too long, or is not text.
- * @throws {CancelledError} when the signal aborts while standard input is read.
+ * @throws {CancelledError} when the signal aborts, at once, also while a pipe has nothing to say yet.
  */
 export async function readTextInput(source: InputSource, io: CliIo, signal: AbortSignal): Promise<string> {
-  const bytes = source.path === '-' ? await readStandardInput(source, io, signal) : await readFileStart(source);
+  const bytes = source.path === '-' ? await readStandardInput(source, io, signal) : await readFile(source, signal);
   if (bytes.length > MAX_INPUT_BYTES)
     throw fileError(source, `is longer than ${MAX_INPUT_BYTES} bytes. Is it the right file?`);
   const text = decodeUtf8(bytes);
@@ -61,27 +61,26 @@ async function readStandardInput(source: InputSource, io: CliIo, signal: AbortSi
   if (io.stdin.isTerminal) {
     throw fileError(source, 'is a terminal. Pipe or redirect the content in.');
   }
-  const bytes = await io.stdin.read(MAX_INPUT_BYTES, signal);
+  const bytes = await io.stdin.read(MAX_INPUT_BYTES, signal).catch((error: unknown) => {
+    throw isDpsError(error) ? error : fileError(source, 'cannot be read. Redirect a file or a pipe in.', error);
+  });
   if (bytes.length === 0) throw fileError(source, 'is empty.');
   return bytes;
 }
 
-async function readFileStart(source: InputSource): Promise<Uint8Array> {
+async function readFile(source: InputSource, signal: AbortSignal): Promise<Uint8Array> {
   try {
-    const file = await open(source.path, 'r');
-    try {
-      const bytes = new Uint8Array(MAX_INPUT_BYTES + 1);
-      let end = 0;
-      while (end < bytes.length) {
-        const { bytesRead } = await file.read(bytes, end, bytes.length - end, null);
-        if (bytesRead === 0) break;
-        end += bytesRead;
-      }
-      return bytes.subarray(0, end);
-    } finally {
-      await file.close();
-    }
+    return await readFileStart(source.path, {
+      limitBytes: MAX_INPUT_BYTES,
+      signal,
+      state: `reading the file of ${source.option}`,
+      judge: async (stats) => {
+        const kind = describeOddKind(stats);
+        return kind === undefined ? undefined : fileError(source, `is ${kind}. Give the path of a file.`);
+      },
+    });
   } catch (error) {
+    if (isDpsError(error)) throw error;
     if (isPathLike(source.path)) throw fileError(source, explainFileError(error), error);
     // Node's error repeats the path, too.
     throw fileError({ ...source, path: 'the path given (not shown: it may be a secret)' }, explainFileError(error));
@@ -100,6 +99,19 @@ export function explainFileError(error: unknown): string {
       return 'is not accessible for the user of this process. Check owner and mode, also of the folders above.';
     case 'EISDIR':
       return 'is a folder. Give the path of a file.';
+    case 'ENXIO':
+      return 'is a socket or a device. Give the path of a file.';
+    case 'ELOOP':
+      return 'is a symbolic link that leads nowhere. Mend the link.';
+    case 'ENAMETOOLONG':
+      return 'has a name longer than the file system takes. Give a shorter one.';
+    case 'EROFS':
+      return 'lies on a file system that is mounted read-only. Choose another place, or mount it for writing.';
+    case 'ENOSPC':
+    case 'EDQUOT':
+      return 'does not fit: the file system, or the quota of the user, is full. Make room.';
+    case 'EBUSY':
+      return 'is in use, e.g. as a mount point. Choose another place.';
     default:
       return `is not accessible (${code ?? 'unknown reason'}).`;
   }

@@ -1,7 +1,7 @@
 /** The built command, as a boot script runs it. `npm run build` comes first. */
-import { type ChildProcessWithoutNullStreams, spawn } from 'node:child_process';
+import { type ChildProcessWithoutNullStreams, execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { readFileSync, symlinkSync, writeFileSync } from 'node:fs';
+import { closeSync, constants, openSync, readFileSync, symlinkSync, writeFileSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { describe, expect, it, onTestFinished } from 'vitest';
@@ -69,6 +69,23 @@ async function withDevice(config: EmulatorConfig = {}): Promise<{ emulator: Emul
   return { emulator, key, flags: ['provision', ...flags, '--ca-file', ca] };
 }
 
+function namedPipe(): string {
+  const path = join(temporaryFolder(), 'pipe');
+  execFileSync('mkfifo', [path]);
+  return path;
+}
+
+/** The writing end of a pipe, once somebody has opened the other. */
+async function whenRead(path: string): Promise<number> {
+  for (;;) {
+    try {
+      return openSync(path, constants.O_WRONLY | constants.O_NONBLOCK);
+    } catch {
+      await new Promise((resolve) => setImmediate(resolve));
+    }
+  }
+}
+
 describe('dps-device as a process', () => {
   it('prints its version and help', async () => {
     expect(await start(['--version']).ended).toMatchObject({ status: 0, out: `${PACKAGE_VERSION}\n`, err: '' });
@@ -130,12 +147,58 @@ describe('dps-device as a process', () => {
     expect([status, signal]).toEqual([143, null]);
   });
 
-  it('survives that nobody reads what it writes', async () => {
+  it('ends while it waits for a named pipe that nobody writes to', async () => {
+    const pipe = namedPipe();
+    const { child, ended } = start(['provision', '--config', pipe]);
+    const writer = await whenRead(pipe);
+    child.kill('SIGTERM');
+    expect(await ended).toMatchObject({ status: 143, signal: null });
+    closeSync(writer);
+  });
+
+  it('needs no reader of standard error, but one of the result', async () => {
     const { key, flags } = await withDevice();
-    const { child, ended } = start(flags, { DPS_SYMMETRIC_KEY: key });
-    child.stdout.destroy();
-    child.stderr.destroy();
-    expect(await ended).toMatchObject({ status: 0, signal: null });
+    const quiet = start(flags, { DPS_SYMMETRIC_KEY: key });
+    quiet.child.stderr.destroy();
+    expect(await quiet.ended).toMatchObject({ status: 0, signal: null });
+    const lost = start(flags, { DPS_SYMMETRIC_KEY: key });
+    lost.child.stdout.destroy();
+    expect(await lost.ended).toMatchObject({ status: 74, signal: null });
+  });
+
+  it('ends when it is told to while nobody reads the result', async () => {
+    const { key, flags } = await withDevice();
+    const pipe = openSync(namedPipe(), constants.O_RDWR | constants.O_NONBLOCK);
+    onTestFinished(() => closeSync(pipe));
+    expect(() => {
+      for (;;) writeSync(pipe, Buffer.alloc(4096));
+    }).toThrow('EAGAIN');
+    const child = spawn(process.execPath, [PROGRAM, ...flags], {
+      env: { DPS_SYMMETRIC_KEY: key },
+      stdio: ['ignore', pipe, 'pipe'],
+    });
+    onTestFinished(() => void child.kill('SIGKILL'));
+    let err = '';
+    const stderr = child.stderr ?? expect.fail('There is no pipe');
+    for await (const text of stderr.setEncoding('utf8') as AsyncIterable<string>) {
+      err += text;
+      if (text.includes('provisioned: dev-1')) child.kill('SIGTERM');
+    }
+    const [status] = child.exitCode === null ? await once(child, 'exit') : [child.exitCode];
+    expect([status, err]).toEqual([143, expect.stringContaining('waiting for a reader of standard output')]);
+  });
+
+  it('works where its working directory is gone', async () => {
+    const script = 'mkdir "$1" && cd "$1" && rmdir "$1" && exec "$2" "$3" provision --config -';
+    const folder = join(temporaryFolder(), 'gone');
+    const child = spawn('sh', ['-c', script, 'sh', folder, process.execPath, PROGRAM]);
+    child.stdin.end('{"idScope":"0ne00111111","certFile":"device.pem","certKeyFile":"device.key"}');
+    let err = '';
+    child.stderr.setEncoding('utf8').on('data', (text: string) => {
+      err += text;
+    });
+    const [status] = await once(child, 'close');
+    expect([status, err]).toEqual([71, expect.stringContaining('The certificate file device.pem does not exist.')]);
   });
 
   it('emulates, for devices in other processes, until it is told to end', async () => {

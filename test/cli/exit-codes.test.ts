@@ -12,6 +12,7 @@ import {
   ProtocolError,
   RegistrationRejectedError,
   ServiceError,
+  StoreError,
   TransportError,
 } from '../../src/errors.js';
 
@@ -21,6 +22,7 @@ const configuration: Make = (code) => new ConfigurationError({ code, message: 'm
 const hsm: Make = (code) => new HsmError({ code, message: 'm', operation: 'sign' });
 const transport: Make = (code) =>
   new TransportError({ code, message: 'm', phase: 'connect', peer: 'dps:8883', retryable: true });
+const store: Make = (code) => new StoreError({ code, message: 'm', operation: 'write', path: '/var/lib/device' });
 const protocol: Make = (code) => new ProtocolError({ code, message: 'm', expected: 'a', got: 'b' });
 const service =
   (status: number): Make =>
@@ -50,6 +52,14 @@ const STATUSES: Record<DpsErrorCode, readonly [number, Make]> = {
   ERR_DPS_HSM_REGISTRATION_ID: [71, hsm],
   ERR_DPS_HSM_NOT_EXPORTABLE: [71, hsm],
   ERR_DPS_HSM_OPERATION: [71, hsm],
+  ERR_DPS_STORE_LOCKED: [75, store],
+  ERR_DPS_STORE_FULL: [75, store],
+  ERR_DPS_STORE_READ_ONLY: [78, store],
+  ERR_DPS_STORE_MODE: [78, store],
+  ERR_DPS_STORE_OWNER: [78, store],
+  ERR_DPS_STORE_UNREADABLE: [78, store],
+  ERR_DPS_STORE_UNWRITABLE: [78, store],
+  ERR_DPS_STORE_NEWER_FORMAT: [78, store],
   ERR_DPS_CLOCK_IMPLAUSIBLE: [75, (code) => new ClockError({ code, message: 'm' })],
   ERR_DPS_DNS: [69, transport],
   ERR_DPS_CONNECT: [69, transport],
@@ -63,6 +73,30 @@ const STATUSES: Record<DpsErrorCode, readonly [number, Make]> = {
   ERR_DPS_CONNECTION_LOST: [69, transport],
   ERR_DPS_REQUEST_TIMEOUT: [69, transport],
   ERR_DPS_SESSION_CLOSED: [69, transport],
+  ERR_DPS_HSM_TPM_UNREACHABLE: [71, hsm],
+  ERR_DPS_HSM_TPM_PERMISSION: [71, hsm],
+  ERR_DPS_HSM_TPM_BUSY: [71, hsm],
+  ERR_DPS_HSM_TPM_TIMEOUT: [71, hsm],
+  ERR_DPS_HSM_TPM_CONNECTION_LOST: [71, hsm],
+  ERR_DPS_HSM_TPM_RESPONSE: [71, hsm],
+  ERR_DPS_HSM_TPM_NOT_STARTED: [71, hsm],
+  ERR_DPS_HSM_TPM_AUTH: [71, hsm],
+  ERR_DPS_HSM_TPM_LOCKOUT: [71, hsm],
+  ERR_DPS_HSM_TPM_HIERARCHY: [71, hsm],
+  ERR_DPS_HSM_TPM_HANDLE: [71, hsm],
+  ERR_DPS_HSM_TPM_FULL: [71, hsm],
+  ERR_DPS_HSM_TPM_BLOB: [71, hsm],
+  ERR_DPS_HSM_TPM_NO_IDENTITY: [71, hsm],
+  ERR_DPS_HSM_TPM_FAILURE: [71, hsm],
+  ERR_DPS_HSM_STORE_MISSING: [71, hsm],
+  ERR_DPS_HSM_STORE_DAMAGED: [71, hsm],
+  ERR_DPS_HSM_ENTRY_MISSING: [71, hsm],
+  ERR_DPS_HSM_ENTRY_EXISTS: [71, hsm],
+  ERR_DPS_PROXY_AUTH: [78, transport],
+  ERR_DPS_PROXY_REFUSED: [69, transport],
+  ERR_DPS_PROXY_PROTOCOL: [69, transport],
+  ERR_DPS_WEBSOCKET_REFUSED: [69, transport],
+  ERR_DPS_BACKLOG: [69, transport],
   ERR_DPS_PROTOCOL_TOPIC: [76, protocol],
   ERR_DPS_PROTOCOL_BODY: [76, protocol],
   ERR_DPS_PROTOCOL_STATUS: [76, protocol],
@@ -105,6 +139,18 @@ describe('exitStatusOf', () => {
   it('has one of its own for the command line, and one for output', () => {
     expect(exitStatusOf(new UsageError('m'))).toBe(64);
     expect(exitStatusOf(new OutputError('m'))).toBe(74);
+  });
+
+  it.each(['EMFILE', 'ENFILE', 'ENOMEM'])('%s is for later, wherever it struck', (code) => {
+    const shortage = Object.assign(new Error(code), { code });
+    expect(exitStatusOf(shortage)).toBe(75);
+    const options = { code: 'ERR_DPS_HSM_FILE_UNREADABLE', message: 'm', operation: 'load key' } as const;
+    expect(exitStatusOf(new HsmError({ ...options, cause: shortage }))).toBe(75);
+    const attempts = new AggregateError([shortage], 'no connection');
+    expect(exitStatusOf(new HsmError({ ...options, cause: attempts }))).toBe(75);
+    const round = new Error('round');
+    round.cause = round;
+    expect(exitStatusOf(round)).toBe(70);
   });
 
   it.each([[new TypeError('m')], [new Error('m')], ['text'], [undefined], [null]])('takes %s for a bug', (error) => {

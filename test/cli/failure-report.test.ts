@@ -141,6 +141,17 @@ describe('describeFailure', () => {
     expect(describeFailure(UNAUTHORIZED, 77).event).not.toHaveProperty('stack');
   });
 
+  it('says what the system had none left of', () => {
+    const cause = Object.assign(new Error('EMFILE: too many open files'), { code: 'EMFILE' });
+    const { text, event } = describeFailure(
+      new ConfigurationError({ code: 'ERR_DPS_CONFIG_FILE', message: 'm', cause }),
+      75,
+    );
+    expect(text).toContain('\n  shortage:       this process may not open more files. Raise its limit: ulimit -n');
+    expect(text).toContain('  try again:      later, it may help\n');
+    expect(event.retryable).toBe(true);
+  });
+
   it('bears with what is no error', () => {
     expect(describeFailure('text', 70).text).toContain('Thrown was no error: string.');
   });

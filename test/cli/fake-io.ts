@@ -1,6 +1,7 @@
 import type { StopSignal } from '../../src/cli/exit-codes.js';
 import type { CliIo, Output } from '../../src/cli/io.js';
 import { CancelledError } from '../../src/errors.js';
+import { ManualClock } from '../fakes/manual-clock.js';
 
 /** A process for a command to run in. */
 export interface FakeIo extends CliIo {
@@ -9,8 +10,11 @@ export interface FakeIo extends CliIo {
   readonly err: () => string;
   /** As if the process got the signal. */
   readonly send: (signal: StopSignal) => void;
-  /** Statuses that the process was to end with on the spot. */
-  readonly exits: readonly number[];
+  /** Signals by which the process was to end on the spot. */
+  readonly exits: readonly StopSignal[];
+  readonly clock: ManualClock;
+  /** As if the process got SIGHUP. */
+  readonly hangUp: () => void;
   /** How many listeners for signals there are. */
   readonly listeners: () => number;
 }
@@ -22,14 +26,17 @@ export interface FakeIoOptions {
   /** Reading standard input waits for ever. */
   readonly isStdinSilent?: boolean;
   readonly isTerminal?: boolean;
-  readonly stdoutFailure?: Error;
+  readonly stdoutFailure?: NodeJS.ErrnoException;
+  /** Nobody reads: what is written never leaves. */
+  readonly stuck?: readonly ('stdout' | 'stderr')[];
   readonly onStdout?: (text: string) => void;
 }
 
 export function fakeIo(options: FakeIoOptions = {}): FakeIo {
   const out: string[] = [];
   const err: string[] = [];
-  const exits: number[] = [];
+  const exits: StopSignal[] = [];
+  const hangUps = new Set<() => void>();
   const listeners = new Set<(signal: StopSignal) => void>();
   return {
     env: { ...options.env },
@@ -40,13 +47,30 @@ export function fakeIo(options: FakeIoOptions = {}): FakeIo {
         return new TextEncoder().encode(options.stdin ?? '').subarray(0, limitBytes + 1);
       },
     },
-    stdout: output(out, false, options.stdoutFailure, options.onStdout),
-    stderr: output(err, options.isTerminal ?? false),
+    stdout: output(out, {
+      isTerminal: false,
+      isStuck: options.stuck?.includes('stdout') ?? false,
+      failure: options.stdoutFailure,
+      listener: options.onStdout,
+    }),
+    stderr: output(err, {
+      isTerminal: options.isTerminal ?? false,
+      isStuck: options.stuck?.includes('stderr') ?? false,
+    }),
+    clock: new ManualClock(),
+    onHangUp(listener) {
+      hangUps.add(listener);
+      return () => hangUps.delete(listener);
+    },
+    hangUp: () => {
+      for (const listener of [...hangUps]) listener();
+    },
     onSignal(listener) {
       listeners.add(listener);
       return () => listeners.delete(listener);
     },
-    exitNow: (status) => exits.push(status),
+    exitNow: (signal) => exits.push(signal),
+    end: () => undefined,
     out: () => out.join(''),
     err: () => err.join(''),
     send: (signal) => {
@@ -57,19 +81,25 @@ export function fakeIo(options: FakeIoOptions = {}): FakeIo {
   };
 }
 
-function output(
-  written: string[],
-  isTerminal: boolean,
-  failure?: Error,
-  listener: (text: string) => void = () => undefined,
-): Output {
+interface FakeOutput {
+  readonly isTerminal: boolean;
+  readonly isStuck: boolean;
+  readonly failure?: NodeJS.ErrnoException | undefined;
+  readonly listener?: ((text: string) => void) | undefined;
+}
+
+function output(written: string[], { isTerminal, isStuck, failure, listener }: FakeOutput): Output {
   return {
     isTerminal,
     columns: 80,
     failure,
+    get backlogBytes() {
+      return isStuck ? Buffer.byteLength(written.join('')) : 0;
+    },
     write: async (text) => {
       written.push(text);
-      listener(text);
+      listener?.(text);
+      if (isStuck) await new Promise(() => undefined);
     },
   };
 }

@@ -32,7 +32,7 @@ export async function goWell(options: ProvisionOptions, log: ProgressLog): Promi
   log.append({ type: 'started', idScope, registrationId: 'dev-1', attestation, transport: 'mqtt' });
   log.append({ type: 'connecting', to: 'dps', peer: 'localhost:8883', attempt: 2 });
   log.append({ type: 'waiting', forMs: 2500, reason: 'throttled', detail: 'status 429' });
-  log.append({ type: 'provisioned', assignedHub: 'hub-1.example', deviceId: 'device-1' });
+  log.append({ type: 'provisioned', assignedHub: 'hub-1.example', deviceId: 'device-1', source: 'registered' });
   return fakeDevice();
 }
 
@@ -55,6 +55,7 @@ export function fakeDevice(): ProvisionedDevice {
       tpm: { authenticationKey: DEVICE_KEY },
       issuedCertificateChain: ['AAEC'],
     }),
+    registrationId: 'dev-1',
     assignedHub: 'hub-1.example',
     deviceId: 'device-1',
     source: 'registered',

@@ -24,7 +24,23 @@ describe('outputTo', () => {
     const output = outputTo(failing('EPIPE'));
     await output.write('a');
     await output.write('b');
-    expect(output.failure).toBeUndefined();
+    expect(output.failure).toMatchObject({ code: 'EPIPE' });
+    expect(output.backlogBytes).toBe(0);
+  });
+
+  it('says what nobody has taken yet', async () => {
+    let take = (): void => undefined;
+    const slow = new Writable({
+      write: (_chunk, _encoding, done) => {
+        take = done;
+      },
+    });
+    const output = outputTo(slow);
+    const written = output.write('grün');
+    expect(output.backlogBytes).toBe(5);
+    take();
+    await written;
+    expect(output.backlogBytes).toBe(0);
   });
 
   it('remembers any other failure', async () => {

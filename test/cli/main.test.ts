@@ -1,8 +1,10 @@
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, onTestFinished, vi } from 'vitest';
 import { main } from '../../src/cli/main.js';
 import { PROVISION_SPEC } from '../../src/cli/provision-spec.js';
 import { PACKAGE_VERSION } from '../../src/version.js';
 import { type FakeIo, fakeIo } from './fake-io.js';
+
+const COMMANDS = ['provision', 'run', 'status', 'forget', 'doctor', 'keys', 'emulator'];
 
 async function run(...args: string[]): Promise<{ status: number; io: FakeIo }> {
   const io = fakeIo();
@@ -14,7 +16,7 @@ describe('help and version', () => {
     const { status, io } = await run(...args);
     expect(status).toBe(0);
     const commands = /Commands:\n((?: {2}.*\n)+)/.exec(io.out())?.[1] ?? '';
-    expect(commands.split('\n').map((line) => line.trim().split(' ')[0])).toEqual(['provision', 'emulator', '']);
+    expect(commands.split('\n').map((line) => line.trim().split(' ')[0])).toEqual([...COMMANDS, '']);
     for (const number of [64, 65, 69, 70, 71, 74, 75, 76, 77, 78, 130, 143])
       expect(io.out()).toContain(`\n  ${`${number}`.padStart(3)}  `);
     expect(io.err()).toBe('');
@@ -55,10 +57,10 @@ describe('what to try', () => {
 
 describe('what is not a command', () => {
   it.each([
-    [[], 'Say what to do: dps-device <command>, which is one of provision, emulator.'],
+    [[], `Say what to do: dps-device <command>, which is one of ${COMMANDS.join(', ')}.`],
     [['provison'], 'There is no command "provison". Did you mean provision?'],
-    [['doctor'], 'There is no command "doctor". Commands are provision, emulator.'],
-    [['constructor'], 'There is no command "constructor". Commands are provision, emulator.'],
+    [['xyzzy'], `There is no command "xyzzy". Commands are ${COMMANDS.join(', ')}.`],
+    [['constructor'], `There is no command "constructor". Commands are ${COMMANDS.join(', ')}.`],
     [['--hlep'], 'There is no flag --hlep before a command. Did you mean --help?'],
     [['--key=S3CRET'], 'There is no flag --key before a command. The command comes first'],
     [['-pS3CRET'], 'There is no flag -p before a command.'],
@@ -71,5 +73,20 @@ describe('what is not a command', () => {
     expect(io.err()).toContain('\nTry: dps-device --help\n');
     expect(io.err()).not.toContain('S3CRET');
     expect(io.listeners()).toBe(0);
+  });
+});
+
+describe('where files can no longer be opened', () => {
+  it('says so in a line, though the report cannot be loaded either', async () => {
+    const shortage = Object.assign(new Error('EMFILE: too many open files'), { code: 'EMFILE' });
+    vi.resetModules();
+    vi.doMock('../../src/cli/failure-report.js', () => {
+      throw shortage;
+    });
+    onTestFinished(() => void vi.doUnmock('../../src/cli/failure-report.js'));
+    const { main: freshMain } = await import('../../src/cli/main.js');
+    const io = fakeIo();
+    expect(await freshMain(['try'], io, { try: { summary: '', load: () => Promise.reject(shortage) } })).toBe(75);
+    expect(io.err()).toMatch(/^error: this process may not open more files\. .* \(exit status 75\)\n$/);
   });
 });

@@ -1,4 +1,6 @@
+import { execFileSync } from 'node:child_process';
 import { mkdirSync, writeFileSync } from 'node:fs';
+import { open } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { UsageError } from '../../src/cli/cli-errors.js';
@@ -77,6 +79,9 @@ describe('flags', () => {
   it.each([
     [['--id-scop', 'x'], 'There is no flag --id-scop. Did you mean --id-scope?'],
     [['--xyzzy-plugh', 'x'], 'There is no flag --xyzzy-plugh.'],
+    [['--constructor', 'x'], 'There is no flag --constructor.'],
+    [['--__proto__', 'x'], 'There is no flag --__proto__.'],
+    [['--toString', 'x'], 'There is no flag --toString.'],
     [['--key-file', 'x'], 'There is no flag --key-file. Give --device-key-file.'],
     [['--id-scope'], '--id-scope needs a value: --id-scope VALUE.'],
     [
@@ -98,6 +103,12 @@ describe('flags', () => {
     const error = await failure(args);
     expect(error).toBeInstanceOf(UsageError);
     expect(error.message).toBe(message);
+  });
+
+  it('of any length are repeated in part only', async () => {
+    const { message } = await failure([`--${'n'.repeat(100_000)}`]);
+    expect(message).toMatch(/^There is no flag --/);
+    expect(message.length).toBeLessThan(100);
   });
 
   it.each([
@@ -232,13 +243,47 @@ describe('configuration file', () => {
     mkdirSync(join(folder, 'sub'));
     writeFileSync(join(folder, 'latin1'), Buffer.from([0x7b, 0xe4, 0x7d]));
     expect((await failure(['--config', join(folder, 'none')])).message).toContain('does not exist');
-    expect((await failure(['--config', join(folder, 'sub')])).message).toContain('is a folder');
-    expect((await failure(['--config', '/dev/zero'])).message).toContain('is longer than');
+    expect((await failure(['--config', join(folder, 'sub')])).message).toContain('is a directory');
+    writeFileSync(join(folder, 'long'), Buffer.alloc(1_048_577, ' '));
+    expect((await failure(['--config', join(folder, 'long')])).message).toContain('is longer than');
+    expect((await failure(['--config', '/dev/zero'])).message).toContain('is a terminal or another device');
+    expect((await failure(['--config', join(folder, 'n'.repeat(300))])).message).toContain('has a name longer than');
     expect((await failure(['--config', join(folder, 'latin1')])).message).toContain('is not UTF-8 text');
   });
 });
 
+describe('a named pipe', () => {
+  const pipe = (): string => {
+    const path = join(temporaryFolder(), 'pipe');
+    execFileSync('mkfifo', [path]);
+    return path;
+  };
+
+  it('is awaited until somebody writes, and read to its end', async () => {
+    const path = pipe();
+    const reading = read(['--config', path]);
+    const writer = await open(path, 'w');
+    for (let turn = 0; turn < 50; turn += 1) await new Promise((resolve) => setImmediate(resolve));
+    await writer.writeFile('{"idScope":"0ne1"}');
+    await writer.close();
+    expect((await reading).text('id-scope')).toBe('0ne1');
+  });
+
+  it('that nobody writes to is left when the signal aborts', async () => {
+    const path = pipe();
+    const controller = new AbortController();
+    const reading = readOptions(['--config', path], SPEC, fakeIo(), controller.signal);
+    controller.abort();
+    await expect(reading).rejects.toMatchObject({ name: 'CancelledError', state: 'reading the file of --config' });
+  });
+});
+
 describe('standard input', () => {
+  it('has paths that are taken as they are: there may be no working directory', async () => {
+    const options = await read(['--config', '-'], { stdin: '{"outFile":"out/file"}' });
+    expect(options.text('out-file')).toBe('out/file');
+  });
+
   it('is there once', async () => {
     const error = await failure(['--config', '-', '--device-key-file=-'], { stdin: '{}' });
     expect(error).toBeInstanceOf(UsageError);

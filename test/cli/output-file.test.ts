@@ -1,7 +1,8 @@
-import { chmodSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
+import { spawnSync } from 'node:child_process';
+import { chmodSync, readdirSync, readFileSync, statSync, utimesSync, writeFileSync } from 'node:fs';
 import { rename } from 'node:fs/promises';
-import { join } from 'node:path';
-import { describe, expect, it, vi } from 'vitest';
+import { basename, join } from 'node:path';
+import { describe, expect, it, onTestFinished, vi } from 'vitest';
 import { writeFileWhole } from '../../src/cli/output-file.js';
 import { ConfigurationError } from '../../src/errors.js';
 import { temporaryFolder } from './temporary-folder.js';
@@ -31,5 +32,48 @@ describe('writeFileWhole', () => {
     expect(readFileSync(path, 'utf8')).toBe('old');
     expect(statSync(path).mode & 0o777).toBe(0o640);
     expect(readdirSync(join(path, '..'))).toEqual(['file']);
+  });
+
+  it('takes any name that the file system takes', async () => {
+    const path = join(temporaryFolder(), 'n'.repeat(255));
+    await writeFileWhole({ path, option: '--x' }, 'text', 0o600);
+    expect(readFileSync(path, 'utf8')).toBe('text');
+  });
+
+  it('is for its owner whatever the umask is, and for others as it lets them', async () => {
+    const folder = temporaryFolder();
+    const before = process.umask(0o777);
+    onTestFinished(() => void process.umask(before));
+    for (const [name, umask, mode, expected] of [
+      ['a', 0o777, 0o600, 0o600],
+      ['b', 0o077, 0o644, 0o600],
+      ['c', 0o022, 0o644, 0o644],
+    ] as const) {
+      process.umask(umask);
+      await writeFileWhole({ path: join(folder, name), option: '--x' }, 'text', mode);
+      expect([name, statSync(join(folder, name)).mode & 0o777]).toEqual([name, expected]);
+    }
+  });
+
+  it('removes what a process that was killed left of the same file, and nothing else', async () => {
+    const folder = temporaryFolder();
+    const path = join(folder, 'file');
+    let draft = '';
+    vi.mocked(rename).mockImplementationOnce(async (from) => {
+      draft = basename(String(from));
+    });
+    await writeFileWhole({ path, option: '--x' }, 'left', 0o600);
+    expect(readdirSync(folder)).toEqual([draft]);
+    const [, , pid, random] = draft.split('.');
+    expect(pid).toBe(String(process.pid));
+    const { pid: ended } = spawnSync('true');
+    const killed = draft.replace(`.${pid}.`, `.${ended}.`);
+    const old = draft.replace(`.${random}`, '.000000000000');
+    const other = killed.replace(/draft-.{4}/, 'draft-0000');
+    for (const name of [killed, old, other]) writeFileSync(join(folder, name), 'key');
+    utimesSync(join(folder, old), 1, 1);
+    await writeFileWhole({ path, option: '--x' }, 'text', 0o600);
+    // One of a process that is running stays: it may be at work.
+    expect(readdirSync(folder).sort()).toEqual([draft, other, 'file'].sort());
   });
 });

@@ -28,7 +28,13 @@ describe('describeProgress', () => {
       'assigned to hub as d, initialAssignment',
     ],
     [{ type: 'twin', desiredVersion: 4, reportedVersion: 9 }, 'twin received, desired version 4, reported version 9'],
-    [{ type: 'provisioned', assignedHub: 'hub', deviceId: 'd' }, 'provisioned: d at hub'],
+    [{ type: 'provisioned', assignedHub: 'hub', deviceId: 'd', source: 'stored' }, 'provisioned: d at hub'],
+    [{ type: 'looking-up' }, 'asking what the service knows of this device'],
+    [{ type: 'waiting', forMs: 500, reason: 'spread' }, 'waiting 0.5 s, so that not all devices ask at once'],
+    [{ type: 'record', outcome: 'found' }, 'the stored record leads to a hub'],
+    [{ type: 'record', outcome: 'unsaved', detail: 'disk full' }, 'the record could not be stored: disk full'],
+    [{ type: 'reprovisioning', reason: 'refused', detail: '' }, 'back to DPS, the hub refused the device'],
+    [{ type: 'offline', code: 'c', message: 'The connection broke off.' }, 'offline: The connection broke off.'],
     [{ type: 'ended', code: 'c', message: 'm' }, undefined],
   ])('%j', (event, text) => {
     expect(describeProgress(event)).toBe(text);

@@ -10,10 +10,12 @@ import {
 } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
+import type { CliIo } from '../../src/cli/io.js';
 import { main } from '../../src/cli/main.js';
 import { provisionCommand } from '../../src/cli/provision.js';
 import type { ProvisionedDevice } from '../../src/core/provisioned-device.js';
-import { CancelledError, HsmError, ServiceError, TransportError } from '../../src/errors.js';
+import { makeAuthority } from '../../src/emulator/index.js';
+import { CancelledError, DeadlineError, HsmError, ServiceError, TransportError } from '../../src/errors.js';
 import type { ProvisionOptions } from '../../src/provision-options.js';
 import { type FakeIo, type FakeIoOptions, fakeIo } from './fake-io.js';
 import {
@@ -39,7 +41,7 @@ async function run(args: string[], ioOptions: FakeIoOptions = {}, fake: FakeProv
   return { status: await start(args, io, fake), io, options: fake.calls[0] };
 }
 
-function start(args: string[], io: FakeIo, fake: FakeProvision): Promise<number> {
+function start(args: string[], io: CliIo, fake: FakeProvision): Promise<number> {
   const commands = { provision: { summary: '', load: async () => provisionCommand(async () => fake.provision) } };
   return main(['provision', ...args], io, commands);
 }
@@ -85,13 +87,14 @@ describe('the result', () => {
 
 describe('options', () => {
   it('become those of provision()', async () => {
+    const { certificatePem: ca } = await makeAuthority({ commonName: 'CA' });
     const { options } = await run([
       ...KEY_FLAGS,
       '--secondary-symmetric-key-file=second.key',
       '--endpoint=localhost:18883',
       '--transport=https',
       '--hub-transport=mqtt',
-      `--ca-file=${fileWith('-----BEGIN CERTIFICATE-----\nMII\n-----END CERTIFICATE-----\n')}`,
+      `--ca-file=${fileWith(ca)}`,
       `--payload-file=${fileWith('{"site":"Nürnberg"}')}`,
       '--model-id=dtmi:com:example:Thermostat;1',
       '--timeout=90',
@@ -109,7 +112,7 @@ describe('options', () => {
       endpoint: 'localhost:18883',
       transport: 'https',
       hubTransport: 'mqtt',
-      ca: '-----BEGIN CERTIFICATE-----\nMII\n-----END CERTIFICATE-----\n',
+      ca,
       payload: { site: 'Nürnberg' },
       modelId: 'dtmi:com:example:Thermostat;1',
       deadlineMs: 90_000,
@@ -119,9 +122,20 @@ describe('options', () => {
     });
   });
 
-  it('are left to provision() when nobody gave them', async () => {
+  it('are left to provision() when nobody gave them, but for the time that is left', async () => {
     const { options } = await run(KEY_FLAGS);
-    expect(Object.keys(options ?? {}).sort()).toEqual(['hsm', 'hubTransport', 'idScope', 'signal', 'transport']);
+    const names = ['deadlineMs', 'hsm', 'hubTransport', 'idScope', 'signal', 'transport'];
+    expect(Object.keys(options ?? {}).sort()).toEqual(names);
+    expect(options?.deadlineMs).toBe(300_000);
+  });
+
+  it('name no certificate authority that would be passed over', async () => {
+    const { certificatePem: good } = await makeAuthority({ commonName: 'CA' });
+    const damaged = good.replace(/MII/, 'MI');
+    const path = fileWith(`${good}${damaged}${good}`);
+    const { status, io, options } = await run([...KEY_FLAGS, '--ca-file', path]);
+    expect([status, options]).toEqual([78, undefined]);
+    expect(io.err()).toContain(`error ERR_DPS_CONFIG_FILE: --ca-file: Certificate 2 in ${path} `);
   });
 
   it('may all come from a configuration file', async () => {
@@ -152,7 +166,7 @@ describe('options', () => {
   });
 
   it.each([
-    ['--ca-file', 'no certificate', 'holds no PEM certificate'],
+    ['--ca-file', 'no certificate', 'holds no certificate in PEM'],
     ['--payload-file', '{"open":', 'is not JSON'],
   ])('%s is looked into', async (flag, content, message) => {
     const { status, io, options } = await run([...KEY_FLAGS, flag, fileWith(content)]);
@@ -256,6 +270,15 @@ describe('secrets', () => {
     chmodSync(path, 0o440);
     const { options } = await run(flags, { env: { CREDENTIALS_DIRECTORY: join(path, '..') } });
     expect(options?.hsm).toMatchObject({ groupKey: DEVICE_KEY });
+  });
+
+  it.each(['a file', 'nowhere'])('are missed with words when their folder is %s', async (where) => {
+    const path = where === 'nowhere' ? join(temporaryFolder(), 'none') : fileWith('');
+    const env = { CREDENTIALS_DIRECTORY: path };
+    const { status, io } = await run(flags, { env });
+    expect(status).toBe(78);
+    expect(io.err()).toContain(`error ERR_DPS_CONFIG_FILE: CREDENTIALS_DIRECTORY: ${path} `);
+    expect((await run(KEY_FLAGS, { env })).status).toBe(0);
   });
 
   it('as text bring the certificate along as text', async () => {
@@ -392,6 +415,7 @@ describe('failure', () => {
 
   it.each([
     [new TypeError('x'), 70],
+    [Object.assign(new Error('EMFILE: too many open files, open x'), { code: 'EMFILE' }), 75],
     [new HsmError({ code: 'ERR_DPS_HSM_FILE_MODE', message: 'm', operation: 'load' }), 71],
     [
       new TransportError({
@@ -457,6 +481,9 @@ describe('--write-connection', () => {
       ['file/connection', 'which is not a folder'],
       ['/dev/null', 'is a device, pipe or socket;'],
       ['-', 'cannot be standard output'],
+      ['new/', 'is a folder; give the path of a file in it'],
+      ['n'.repeat(256), 'has a name longer than the file system takes'],
+      ['/proc/connection', 'cannot be made'],
     ] as const;
     for (const [name, message] of cases) {
       const path = name.startsWith('/') || name === '-' ? name : join(folder, name);
@@ -465,6 +492,102 @@ describe('--write-connection', () => {
       expect(io.err()).toContain(message);
     }
     expect(existsSync(join(folder, 'sub', 'connection'))).toBe(false);
+  });
+});
+
+describe('a reader that does not read', () => {
+  const reachingOutput = async (io: FakeIo): Promise<void> => {
+    while (!io.out().includes('provisioned')) await new Promise((resolve) => setImmediate(resolve));
+  };
+
+  it('of standard output is waited for until the time limit', async () => {
+    const io = fakeIo({ stuck: ['stdout'] });
+    const ended = start([...KEY_FLAGS, '--timeout', '60'], io, fakeProvision());
+    await reachingOutput(io);
+    io.clock.advance(60_000);
+    expect(await ended).toBe(74);
+    expect(io.err()).toContain('Nobody read the result from standard output within 60000 ms');
+    expect(io.clock.pending).toBe(0);
+  });
+
+  it('of standard output does not outlast a signal', async () => {
+    const io = fakeIo({ stuck: ['stdout'] });
+    const ended = start(KEY_FLAGS, io, fakeProvision());
+    await reachingOutput(io);
+    io.send('SIGTERM');
+    io.clock.advance(2_000);
+    expect(await ended).toBe(143);
+    expect(io.clock.pending).toBe(0);
+  });
+
+  it('of standard output that has gone is no success', async () => {
+    const { status, io } = await run(KEY_FLAGS, {
+      stdoutFailure: Object.assign(new Error('EPIPE'), { code: 'EPIPE' }),
+    });
+    expect(status).toBe(74);
+    expect(io.err()).toContain('error ERR_DPS_OUTPUT: Nobody took the result');
+  });
+
+  it('of standard error holds up nothing, and misses what does not fit', async () => {
+    const io = fakeIo({ stuck: ['stderr'] });
+    const many = fakeProvision(async (options, log) => {
+      for (let attempt = 1; attempt <= 2_000; attempt += 1) {
+        log.append({ type: 'connecting', to: 'dps', peer: 'p'.repeat(2_000), attempt });
+      }
+      return goWell(options, log);
+    });
+    const ended = start(KEY_FLAGS, io, many);
+    await reachingOutput(io);
+    while (io.clock.pending === 0) await new Promise((resolve) => setImmediate(resolve));
+    io.clock.advance(2_000);
+    expect(await ended).toBe(0);
+    expect(io.err().length).toBeLessThan(1_100_000);
+  });
+});
+
+describe('the time limit', () => {
+  const silent = [...KEY_FLAGS.slice(0, 4), '--symmetric-key-file', '-'];
+
+  it.each([
+    ['a key', [...silent, '--timeout', '7'], 7_000],
+    ['a key, by default', silent, 300_000],
+    ['a configuration', ['--config', '-', '--timeout', '7'], 7_000],
+  ])('bounds the wait for %s from standard input', async (_, args, limitMs) => {
+    const io = fakeIo({ isStdinSilent: true });
+    const ended = start(args, io, fakeProvision());
+    while (io.clock.pending === 0) await new Promise((resolve) => setImmediate(resolve));
+    io.clock.advance(limitMs - 1);
+    await new Promise((resolve) => setImmediate(resolve));
+    expect(io.err()).toBe('');
+    io.clock.advance(1);
+    expect(await ended).toBe(75);
+    expect(io.err()).toContain(`error ERR_DPS_DEADLINE: Not finished within ${limitMs} ms`);
+    expect(io.clock.pending).toBe(0);
+  });
+
+  it('counts what reading took, and is told as it was given', async () => {
+    const io = fakeIo();
+    const slow: CliIo['stdin'] = {
+      isTerminal: false,
+      read: async () => {
+        io.clock.advance(3_000);
+        return new TextEncoder().encode(DEVICE_KEY);
+      },
+    };
+    const late = new TransportError({
+      code: 'ERR_DPS_CONNECT',
+      message: 'm',
+      phase: 'connect',
+      peer: 'p',
+      retryable: true,
+    });
+    const fake = fakeProvision(({ deadlineMs = 0 }) =>
+      Promise.reject(new DeadlineError({ state: 'connecting', deadlineMs, cause: late })),
+    );
+    expect(await start([...silent, '--timeout', '7'], { ...io, stdin: slow }, fake)).toBe(75);
+    expect(fake.calls[0]?.deadlineMs).toBe(4_000);
+    expect(io.err()).toContain('Not finished within 7000 ms; the last state was connecting.');
+    expect(io.err()).toContain('  caused by:      ERR_DPS_CONNECT: m\n');
   });
 });
 
@@ -501,7 +624,7 @@ describe('signals', () => {
       return goWell(options, log);
     });
     await start(KEY_FLAGS, io, fake);
-    expect(io.exits).toEqual([143]);
+    expect(io.exits).toEqual(['SIGTERM']);
   });
 
   it('end the wait for standard input', async () => {

@@ -1,0 +1,22 @@
+import { type DpsErrorCode, HsmError } from '../../src/errors.js';
+
+/** What an error names as its operation: every one of them is about the key store. */
+export type KeyStoreOperation =
+  | 'open key store'
+  | 'list key store'
+  | 'read entry'
+  | 'change entry'
+  | 'seal key store'
+  | 'sign'
+  | 'export key'
+  | 'read TLS credential'
+  | 'make signing request';
+
+export function keyStoreError(
+  code: DpsErrorCode,
+  operation: KeyStoreOperation,
+  message: string,
+  cause?: unknown,
+): HsmError {
+  return new HsmError({ code, operation, message, cause });
+}

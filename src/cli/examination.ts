@@ -1,0 +1,137 @@
+import type { TlsClientCredential } from '../core/attestation.js';
+import type { Clock } from '../core/clock.js';
+import { resolveDpsEndpoint, splitHostPort } from '../core/identifiers.js';
+import { checkAuthorities, checkCertificate } from '../doctor/certificate-check.js';
+import { attempt, type Finding, failed, ok } from '../doctor/finding.js';
+import { checkSymmetricKey } from '../doctor/key-check.js';
+import type { Service } from '../doctor/network-check.js';
+import { ConfigurationError } from '../errors.js';
+import { UsageError } from './cli-errors.js';
+import { chooseIdentity, type Identity } from './identity.js';
+import type { CliIo } from './io.js';
+import type { Options } from './options.js';
+import { checkTarget } from './output-file.js';
+import type { GivenSecrets } from './secrets.js';
+import { readJsonInput, readTextInput } from './text-file.js';
+
+/** Missing options and inputs that cannot be read: each is a finding here, where `provision` stops at the first. */
+export async function checkConfiguration(options: Options, io: CliIo, signal: AbortSignal): Promise<Finding[]> {
+  const findings: Finding[] = [];
+  if (options.text('id-scope') === undefined) {
+    const message = '--id-scope is missing: give the ID scope from the overview page of the DPS instance.';
+    findings.push(failed('configuration', options.missing('id-scope', message)));
+  }
+  const payload = options.input('payload-file');
+  const target = options.input('write-connection');
+  const tries = [
+    payload === undefined ? undefined : await attempt(() => readJsonInput(payload, io, signal)),
+    target === undefined ? undefined : await attempt(() => checkTarget(target)),
+  ];
+  for (const outcome of tries) if (outcome?.error !== undefined) findings.push(failed('configuration', outcome.error));
+  return findings.length === 0 ? [ok('configuration', 'The options can be read, and none is missing.')] : findings;
+}
+
+/** Who the device is, as far as that is known. */
+export interface ExaminedIdentity {
+  readonly findings: readonly Finding[];
+  readonly client: TlsClientCredential | undefined;
+}
+
+/** The identity as `provision` would choose it, and all that its files may be at fault with. */
+export async function examineIdentity(
+  options: Options,
+  secrets: Tried<GivenSecrets>,
+  clock: Clock,
+  signal: AbortSignal,
+): Promise<ExaminedIdentity> {
+  const { value } = secrets;
+  const chosen: Tried<Identity> =
+    value === undefined ? { error: secrets.error } : await tried(() => chooseIdentity(options, value, signal));
+  if (chosen.value === undefined) {
+    const { error } = chosen;
+    return { findings: error === undefined ? [] : [failed('identity', error)], client: undefined };
+  }
+  const { hsm, origin } = chosen.value;
+  const found = ok('identity', `The device has a ${origin}.`);
+  switch (hsm.kind) {
+    case 'symmetricKey':
+      return { findings: [found, ...(await checkSymmetricKey(hsm, signal))], client: undefined };
+    case 'x509': {
+      const { findings, client } = await checkCertificate(hsm, clock, signal);
+      return { findings: [found, ...findings], client };
+    }
+    default:
+      return { findings: [found], client: undefined };
+  }
+}
+
+/** Whom the device trusts. */
+export interface ExaminedAuthorities {
+  readonly findings: readonly Finding[];
+  readonly pem: string | undefined;
+  /** Whether it is known whom to trust. */
+  readonly isKnown: boolean;
+}
+
+export async function examineAuthorities(
+  options: Options,
+  io: CliIo,
+  clock: Clock,
+  signal: AbortSignal,
+): Promise<ExaminedAuthorities> {
+  const source = options.input('ca-file');
+  if (source === undefined) {
+    return { findings: [ok('authorities', "Node's own authorities are trusted.")], pem: undefined, isKnown: true };
+  }
+  const read = await attempt(() => readTextInput(source, io, signal));
+  if (read.error !== undefined) {
+    return { findings: [failed('authorities', read.error)], pem: undefined, isKnown: false };
+  }
+  const findings = (await checkAuthorities(read.value, options.place('ca-file'), clock)).map((finding) =>
+    finding.error === undefined ? finding : asConfiguration(finding, finding.error),
+  );
+  return { findings, pem: read.value, isKnown: findings.every(({ verdict }) => verdict !== 'failed') };
+}
+
+/** A file of certificates that is not the device's is a matter of configuration. */
+function asConfiguration(finding: Finding, error: Error): Finding {
+  const { message } = error;
+  return { ...finding, error: new ConfigurationError({ code: 'ERR_DPS_CONFIG_FILE', message, option: '--ca-file' }) };
+}
+
+const PORTS = { mqtt: 8883, https: 443 } as const;
+
+/** Where the endpoint has a port of its own, nothing is known of the other transport. */
+export function servicesOf(options: Options): { readonly chosen: Service; readonly other: Service | undefined } {
+  const transport = transportOf(options);
+  const endpoint = endpointOf(options);
+  const rest = transport === 'mqtt' ? 'https' : 'mqtt';
+  // 0 is no port that an endpoint could have of its own.
+  const { host, port } = splitHostPort(endpoint, 0) ?? { host: endpoint, port: 0 };
+  return {
+    chosen: { transport, host, port: port === 0 ? PORTS[transport] : port },
+    other: port === 0 ? { transport: rest, host, port: PORTS[rest] } : undefined,
+  };
+}
+
+export function endpointOf(options: Options): string {
+  return resolveDpsEndpoint(options.text('endpoint') ?? 'public');
+}
+
+export function transportOf(options: Options): 'mqtt' | 'https' {
+  return options.text('transport') === 'https' ? 'https' : 'mqtt';
+}
+
+/** What was tried, where the command line may be at fault, too. */
+export interface Tried<T> {
+  readonly value?: T | undefined;
+  readonly error?: Error | undefined;
+}
+
+/** As `attempt`, with errors in the use of the command line. */
+export async function tried<T>(work: () => Promise<T>): Promise<Tried<T>> {
+  return attempt(work).catch((error: unknown) => {
+    if (error instanceof UsageError) return { error };
+    throw error;
+  });
+}

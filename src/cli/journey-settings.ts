@@ -1,0 +1,82 @@
+import { readCertificates } from '../../hsm/certificate-chain.js';
+import { ConfigurationError, HsmError } from '../errors.js';
+import type { ProvisionOptions } from '../provision-options.js';
+import { chooseIdentity } from './identity.js';
+import type { CliIo } from './io.js';
+import type { Options } from './options.js';
+import type { JourneyFacts } from './result-document.js';
+import type { GivenSecrets } from './secrets.js';
+import { type InputSource, readJsonInput, readTextInput } from './text-file.js';
+
+/** What input is read with. */
+interface Reading {
+  readonly io: CliIo;
+  readonly signal: AbortSignal;
+}
+
+/** What options and secrets say of the journey, read and checked. */
+export interface JourneySettings {
+  readonly provision: ProvisionOptions;
+  /** For the result document. */
+  readonly facts: Omit<JourneyFacts, 'connectionFile'>;
+  /** Where the identity came from. */
+  readonly origin: string;
+}
+
+/** @throws {UsageError | ConfigurationError | HsmError} for what is missing, unknown or not to be read. */
+export async function readSettings(
+  options: Options,
+  secrets: GivenSecrets,
+  { io, signal }: Reading,
+): Promise<JourneySettings> {
+  const idScope = options.text('id-scope');
+  if (idScope === undefined) {
+    throw options.missing('id-scope', '--id-scope is missing: copy it from the overview page of the DPS instance.');
+  }
+  const { hsm, origin } = await chooseIdentity(options, secrets, signal);
+  const transport = {
+    dps: options.text('transport') === 'https' ? ('https' as const) : ('mqtt' as const),
+    hub: 'mqtt' as const,
+  };
+  const ca = options.input('ca-file');
+  const payload = options.input('payload-file');
+  const endpoint = options.text('endpoint');
+  const modelId = options.text('model-id');
+  const state = options.text('state');
+  return {
+    origin,
+    facts: { idScope, attestation: hsm.kind, transport },
+    provision: {
+      idScope,
+      hsm,
+      transport: transport.dps,
+      hubTransport: transport.hub,
+      ...(endpoint === undefined ? {} : { endpoint }),
+      ...(modelId === undefined ? {} : { modelId }),
+      ...(ca === undefined ? {} : { ca: await readAuthorities(ca, { io, signal }) }),
+      ...(payload === undefined ? {} : { payload: await readJsonInput(payload, io, signal) }),
+      ...(state === undefined ? {} : { state }),
+      ...(options.isOn('reprovision') ? { reprovision: true } : {}),
+      ...inMs('startSpreadMs', options.number('start-spread')),
+      ...inMs('connectTimeoutMs', options.number('connect-timeout')),
+      ...inMs('requestTimeoutMs', options.number('request-timeout')),
+    },
+  };
+}
+
+function inMs<Name extends string>(name: Name, seconds: number | undefined): { readonly [N in Name]?: number } {
+  return seconds === undefined ? {} : ({ [name]: seconds * 1000 } as { [N in Name]: number });
+}
+
+/** OpenSSL stops at the first certificate that it cannot read, without a word: those after it would be missed. */
+async function readAuthorities(source: InputSource, { io, signal }: Reading): Promise<string> {
+  const pem = await readTextInput(source, io, signal);
+  try {
+    readCertificates({ text: pem, place: source.path === '-' ? 'standard input' : source.path });
+    return pem;
+  } catch (error) {
+    if (!(error instanceof HsmError)) throw error;
+    const message = `${source.option}: ${error.message}`;
+    throw new ConfigurationError({ code: 'ERR_DPS_CONFIG_FILE', message, option: source.option });
+  }
+}

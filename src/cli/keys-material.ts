@@ -1,0 +1,171 @@
+import { createPrivateKey, createSecretKey, type KeyObject, type X509Certificate } from 'node:crypto';
+import { readCertificates } from '../../hsm/certificate-chain.js';
+import { type KeyMaterial, makeSymmetricKey } from '../../hsm/key-store/key-material.js';
+import { makePrivateKey, makeSigningRequest, type PrivateKeyAlgorithm } from '../../hsm/key-store/signing-request.js';
+import type { SoftwareKeyStore } from '../../hsm/software-key-store.js';
+import { type SymmetricKeyHsmOptions, symmetricKeyHsm } from '../../hsm/symmetric-key.js';
+import type { CertificateAuthority, KeyAlgorithm, Validity } from '../emulator/pki.js';
+import { UsageError } from './cli-errors.js';
+import { findTarget, type KeysContext } from './keys-work.js';
+
+/** What can be made: three kinds of identities, and what a test bench needs to vouch for devices. */
+export type MadeKind = 'symmetric-key' | 'csr' | 'self-signed' | 'ca' | 'device';
+
+/** Something made, with what is to be handed out of it. */
+export interface Made {
+  readonly material: KeyMaterial;
+  readonly signingRequestPem?: string;
+}
+
+/** Which options each kind takes beside the common ones. */
+const OPTIONS_OF: Readonly<Record<MadeKind, readonly string[]>> = {
+  'symmetric-key': ['registration-id', 'write-key'],
+  csr: ['registration-id', 'algorithm', 'write-request'],
+  'self-signed': ['registration-id', 'algorithm', 'days', 'write-certificate'],
+  ca: ['common-name', 'issuer', 'algorithm', 'days', 'write-certificate'],
+  device: ['registration-id', 'issuer', 'algorithm', 'days', 'write-certificate'],
+};
+
+const DAY_MS = 86_400_000;
+
+/** @throws {UsageError} for an option that does not go with what is to be made. */
+export function checkKindOptions({ options }: KeysContext, kind: MadeKind): void {
+  const others = Object.values(OPTIONS_OF).flat();
+  for (const name of others) {
+    if (OPTIONS_OF[kind].includes(name) || options.text(name) === undefined) continue;
+    // The environment may serve several commands.
+    if (options.layer(name) !== 'flag') continue;
+    throw new UsageError(`--${name} does not go with --kind ${kind}. Leave it out.`);
+  }
+}
+
+/** Makes a key, with certificates where they belong to the kind. Nothing is stored yet. */
+export async function makeMaterial(
+  context: KeysContext,
+  kind: MadeKind,
+  { commonName, store }: { readonly commonName: string; readonly store: SoftwareKeyStore },
+): Promise<Made> {
+  const { options, signal } = context;
+  const algorithm = (options.text('algorithm') ?? 'ec-p256') as PrivateKeyAlgorithm;
+  if (kind === 'symmetric-key') {
+    return { material: { kind: 'symmetricKey', registrationId: commonName, key: makeSymmetricKey() } };
+  }
+  if (kind === 'csr') {
+    const key = await makePrivateKey(algorithm, signal);
+    const material: KeyMaterial = { kind: 'x509', key, certificates: [], registrationId: commonName };
+    return { material, signingRequestPem: makeSigningRequest(key, commonName) };
+  }
+  const engine = await loadEngine();
+  const issuer = await findIssuer(context, kind, store);
+  const settings = { commonName, keyAlgorithm: ALGORITHMS[algorithm], ...validityOf(context) };
+  const made =
+    kind === 'ca'
+      ? await engine.makeAuthority({ ...settings, ...(issuer === undefined ? {} : { issuer }) })
+      : issuer === undefined
+        ? await engine.makeSelfSigned({ ...settings, usage: 'client' })
+        : await engine.issueCertificate(issuer, { ...settings, usage: 'client' });
+  const chain = made.chainPem === '' ? made.certificatePem : made.chainPem;
+  const certificates = readCertificates({ text: chain, place: 'the certificates made' });
+  return { material: { kind: 'x509', key: createPrivateKey(made.privateKeyPem), certificates } };
+}
+
+/** Writes what the options ask for, and says what of it goes into the result. */
+export async function handOutMade({ material, signingRequestPem }: Made, targets: Targets): Promise<object> {
+  if (material.kind === 'symmetricKey') {
+    return targets.key === undefined ? {} : { keyFile: (await targets.key.write(`${base64Of(material.key)}\n`)).path };
+  }
+  if (signingRequestPem !== undefined) {
+    return targets.request === undefined
+      ? { signingRequestPem }
+      : { signingRequestFile: (await targets.request.write(signingRequestPem)).path };
+  }
+  const chain = material.certificates.map((certificate) => certificate.toString()).join('');
+  return targets.certificate === undefined
+    ? { certificateChainPem: chain }
+    : { certificateFile: (await targets.certificate.write(chain)).path };
+}
+
+export interface Targets {
+  readonly key: Awaited<ReturnType<typeof findTarget>>;
+  readonly request: Awaited<ReturnType<typeof findTarget>>;
+  readonly certificate: Awaited<ReturnType<typeof findTarget>>;
+}
+
+/** Before anything is made: a key that could not be handed out would have to be removed again. */
+export async function findTargets(context: KeysContext): Promise<Targets> {
+  return {
+    key: await findTarget(context, 'write-key', 'secret'),
+    request: await findTarget(context, 'write-request', 'public'),
+    certificate: await findTarget(context, 'write-certificate', 'public'),
+  };
+}
+
+/** A symmetric key that was given, or derived from what was given, with all the checks of the HSM that reads it. */
+export async function readSymmetricKey(options: SymmetricKeyHsmOptions, signal: AbortSignal): Promise<KeyObject> {
+  const hsm = await symmetricKeyHsm(options, signal);
+  const text = (await hsm.exportKey?.(0, signal)) ?? '';
+  const bytes = Buffer.from(text, 'base64');
+  const key = createSecretKey(bytes);
+  bytes.fill(0);
+  return key;
+}
+
+export function base64Of(key: KeyObject): string {
+  const bytes = key.export();
+  const text = bytes.toString('base64');
+  bytes.fill(0);
+  return text;
+}
+
+const ALGORITHMS: Readonly<Record<PrivateKeyAlgorithm, KeyAlgorithm>> = {
+  'ec-p256': 'EC-P256',
+  'ec-p384': 'EC-P384',
+  'rsa-2048': 'RSA-2048',
+};
+
+function validityOf({ options, io }: KeysContext): Validity {
+  const days = Number(options.text('days') ?? 365);
+  const nowMs = io.clock.wallMs();
+  return { nowMs, notAfterMs: nowMs + days * DAY_MS };
+}
+
+async function findIssuer(
+  { options, signal }: KeysContext,
+  kind: MadeKind,
+  store: SoftwareKeyStore,
+): Promise<CertificateAuthority | undefined> {
+  const name = options.text('issuer');
+  if (name === undefined) {
+    if (kind !== 'device') return undefined;
+    throw options.missing(
+      'issuer',
+      '--issuer is missing: give the entry of the authority; keys make --kind ca makes one.',
+    );
+  }
+  const { key, certificates } = await store.authority(name, signal);
+  const [own] = certificates;
+  if (own === undefined || !own.ca) {
+    throw new UsageError(`--issuer: the entry ${name} is no authority. Make one: keys make --kind ca.`);
+  }
+  const isRoot = own.checkIssued(own);
+  return {
+    certificatePem: own.toString(),
+    privateKeyPem: key.export({ type: 'pkcs8', format: 'pem' }).toString(),
+    chainPem: isRoot ? '' : certificates.map((certificate: X509Certificate) => certificate.toString()).join(''),
+    rootPem: '',
+  };
+}
+
+type Engine = typeof import('./keys-certificates.js');
+
+async function loadEngine(): Promise<Engine> {
+  const engine: Partial<Engine> = await import('./keys-certificates.js');
+  if (isComplete(engine)) return engine;
+  throw new UsageError(
+    'This file for devices makes no certificates, to stay small. Make a signing request (--kind csr), or use the whole package dps-device on another machine.',
+  );
+}
+
+function isComplete(engine: Partial<Engine>): engine is Engine {
+  return engine.makeAuthority !== undefined;
+}

@@ -1,0 +1,135 @@
+import { stat } from 'node:fs/promises';
+import { join } from 'node:path';
+import { makeKeyFile, type SealingOptions } from '../../hsm/key-store/sealing-secret.js';
+import { openKeyStore, type SoftwareKeyStore } from '../../hsm/software-key-store.js';
+import { isDpsError } from '../errors.js';
+import { UsageError } from './cli-errors.js';
+import type { CommandLog } from './command-log.js';
+import type { CliIo } from './io.js';
+import type { Options } from './options.js';
+import { checkTarget, writeFileWhole } from './output-file.js';
+import type { GivenSecret, GivenSecrets } from './secrets.js';
+import type { InputSource } from './text-file.js';
+
+/** What a command of `keys` works with. */
+export interface KeysContext {
+  readonly options: Options;
+  readonly secrets: GivenSecrets;
+  readonly io: CliIo;
+  readonly log: CommandLog;
+  readonly signal: AbortSignal;
+}
+
+/** Does it; what it gives is printed, an object as JSON. */
+export type KeysWork = (context: KeysContext) => Promise<object | string>;
+
+const SYSTEMD_KEY = 'dps-key-store-key';
+
+/** Of the store that is there; `prefix` is `new-` for what is to seal it from now on. */
+export async function chooseSealing(
+  { options, secrets, io }: KeysContext,
+  prefix: '' | 'new-' = '',
+): Promise<SealingOptions> {
+  const keyOption = `${prefix}key-store-key-file`;
+  const key = options.text(keyOption);
+  const passphrase = secrets.get(`${prefix}key-store-passphrase`);
+  const chosen =
+    key === undefined || passphrase === undefined ? undefined : chooseLayer(options, keyOption, passphrase);
+  if (key !== undefined && chosen !== 'passphrase') return { sealingKey: { file: key } };
+  if (passphrase !== undefined) return { passphrase: passphrase.source };
+  const credentialsDirectory = io.env.CREDENTIALS_DIRECTORY ?? '';
+  if (prefix === '' && credentialsDirectory !== '' && (await isThere(join(credentialsDirectory, SYSTEMD_KEY)))) {
+    return { sealingKey: { credential: SYSTEMD_KEY }, credentialsDirectory };
+  }
+  const name = `--${prefix}key-store-key-file`;
+  throw options.missing(
+    keyOption,
+    `Nothing says how the key store is ${prefix === '' ? 'sealed' : 'to be sealed from now on'}: give ${name} or --${prefix}key-store-passphrase-file.`,
+  );
+}
+
+/** A flag wins over what happens to be in the environment. */
+function chooseLayer(options: Options, keyOption: string, passphrase: GivenSecret): 'key' | 'passphrase' {
+  const isKeyFlag = options.layer(keyOption) === 'flag';
+  const isPassphraseFlag = passphrase.label.startsWith('--');
+  if (isKeyFlag !== isPassphraseFlag) return isKeyFlag ? 'key' : 'passphrase';
+  throw new UsageError(
+    `${options.label(keyOption)} and ${passphrase.label} are both given. One of them seals the key store: leave the other out.`,
+  );
+}
+
+/** Opens the store that the options name. */
+export async function openStore(context: KeysContext): Promise<SoftwareKeyStore> {
+  const directory = storeDirectory(context);
+  return openKeyStore({ directory, ...(await chooseSealing(context)) }, context.signal);
+}
+
+/** As `openStore`; where there is none it is made, and its key file with it. */
+export async function openOrMakeStore(context: KeysContext): Promise<SoftwareKeyStore> {
+  const { log, signal } = context;
+  const directory = storeDirectory(context);
+  const sealing = await chooseSealing(context);
+  try {
+    return await openKeyStore({ directory, ...sealing }, signal);
+  } catch (error) {
+    if (!isDpsError(error) || error.code !== 'ERR_DPS_HSM_STORE_MISSING') throw error;
+  }
+  await makeKeyFileIfMissing(sealing, context);
+  const store = await openKeyStore({ directory, ...sealing, create: true }, signal);
+  log.entry({ type: 'log', line: 'key store made', directory }, `made the key store ${directory}`);
+  return store;
+}
+
+export async function makeKeyFileIfMissing(
+  { sealingKey }: SealingOptions,
+  { log, signal }: KeysContext,
+): Promise<void> {
+  if (sealingKey === undefined || !('file' in sealingKey)) return;
+  const { file } = sealingKey;
+  if (!(await makeKeyFile(file, signal))) return;
+  const text = `made the key file ${file}: keep a copy elsewhere, without it the key store cannot be opened`;
+  log.entry({ type: 'log', line: 'key file made', file }, text);
+}
+
+export function storeDirectory({ options }: KeysContext): string {
+  const directory = options.text('key-store');
+  if (directory !== undefined) return directory;
+  throw options.missing('key-store', '--key-store is missing: give the folder of the key store.');
+}
+
+export function entryName({ options }: KeysContext): string {
+  const name = options.text('key-name');
+  if (name !== undefined) return name;
+  throw options.missing('key-name', '--key-name is missing: give the name of the entry in the key store.');
+}
+
+/** A file to write when the work is done. */
+export interface Target {
+  write(text: string): Promise<{ readonly path: string }>;
+}
+
+const MODES = { secret: 0o600, public: 0o644 };
+
+/** Looked at before anything is made; `undefined` when the option is not given. */
+export async function findTarget(
+  { options }: KeysContext,
+  option: string,
+  content: keyof typeof MODES,
+): Promise<Target | undefined> {
+  const source: InputSource | undefined = options.input(option);
+  if (source === undefined) return undefined;
+  await checkTarget(source);
+  return {
+    write: async (text) => {
+      await writeFileWhole(source, text, MODES[content]);
+      return { path: source.path };
+    },
+  };
+}
+
+async function isThere(path: string): Promise<boolean> {
+  return stat(path).then(
+    () => true,
+    () => false,
+  );
+}

@@ -1,0 +1,86 @@
+import type { DeviceRecord } from '../core/record.js';
+import type { LoadedRecord } from '../core/store.js';
+import { fileRecordStore, readStoredRecord } from '../state/file-store.js';
+import type { Command, CommandContext } from './command.js';
+import { EXIT } from './exit-codes.js';
+import { handOver } from './hand-over.js';
+import type { CommandSpec } from './option-spec.js';
+import { type Options, readOptions } from './options.js';
+import { FORGET_SPEC, STATUS_SPEC } from './record-spec.js';
+import { takeEnvironmentSecrets } from './secrets.js';
+
+/** `dps-device status`: shows what the device remembers, also while another process uses it. */
+export function statusCommand(): Command {
+  return {
+    spec: STATUS_SPEC,
+    run: async (args, context) => {
+      const directory = await readFolder(args, STATUS_SPEC, context);
+      const loaded = await readStoredRecord({ directory }, context.interruption.signal);
+      const document = { ...describe(loaded), state: directory };
+      await handOver(`${JSON.stringify(document, undefined, 2)}\n`, context.io, {
+        signal: context.interruption.signal,
+      });
+      return EXIT.ok;
+    },
+  };
+}
+
+/** `dps-device forget`: the next start begins at DPS. */
+export function forgetCommand(): Command {
+  return {
+    spec: FORGET_SPEC,
+    run: async (args, context) => {
+      const { log, interruption } = context;
+      const directory = await readFolder(args, FORGET_SPEC, context);
+      const store = fileRecordStore({ directory });
+      try {
+        await store.forget(interruption.signal);
+      } finally {
+        await store.close();
+      }
+      log.entry({ type: 'forgotten', state: directory }, `forgotten; the next start asks DPS: ${directory}`);
+      return EXIT.ok;
+    },
+  };
+}
+
+async function readFolder(args: readonly string[], spec: CommandSpec, context: CommandContext): Promise<string> {
+  const { io, log, interruption } = context;
+  // The secrets of a configuration are none of its business, and stay out of the environment of whatever it starts.
+  takeEnvironmentSecrets(io.env, spec.secrets);
+  const options: Options = await readOptions(args, spec, io, interruption.signal);
+  log.configure({ isJson: options.isOn('json-log'), isQuiet: options.isOn('quiet') });
+  const folder = options.text('state');
+  if (folder === undefined) {
+    throw options.missing('state', '--state is missing: give the folder in which the device remembers its place.');
+  }
+  return folder;
+}
+
+function describe(loaded: LoadedRecord): object {
+  if (loaded.kind !== 'record')
+    return { status: loaded.kind, ...(loaded.kind === 'damaged' ? { what: loaded.what } : {}) };
+  return {
+    status: 'stored',
+    ...shown(loaded.record),
+    ...(loaded.damaged === undefined ? {} : { damaged: loaded.damaged }),
+  };
+}
+
+/** Nothing in a record is secret, but not all of it tells an operator something. */
+function shown(record: DeviceRecord): object {
+  const { binding, assignment, slot, dpsTransport, hubTransport, twin, acceptedAtWallMs, movedTo } = record;
+  const { assignedHub, deviceId, substatus, lastUpdatedDateTimeUtc } = assignment;
+  return {
+    ...binding,
+    assignedHub,
+    deviceId,
+    ...(substatus === undefined ? {} : { substatus }),
+    ...(lastUpdatedDateTimeUtc === undefined ? {} : { lastUpdatedDateTimeUtc }),
+    ...(movedTo === undefined ? {} : { movedTo }),
+    slot,
+    transport: { dps: dpsTransport, hub: hubTransport },
+    ...(acceptedAtWallMs === undefined ? {} : { acceptedAt: new Date(acceptedAtWallMs).toISOString() }),
+    twin,
+  };
+}

@@ -1,0 +1,91 @@
+import { describe, expect, it } from 'vitest';
+import { checkNetwork, type Network, type ServerFacts, type Service } from '../../src/doctor/network-check.js';
+import { TransportError, type TransportPhase } from '../../src/errors.js';
+import { ManualClock } from '../fakes/manual-clock.js';
+
+const NOW_MS = Date.UTC(2026, 10, 21);
+const MQTT: Service = { transport: 'mqtt', host: 'dps.example', port: 8883 };
+const HTTPS: Service = { transport: 'https', host: 'dps.example', port: 443 };
+const FACTS: ServerFacts = {
+  tlsVersion: 'TLSv1.3',
+  subject: 'dps.example',
+  authority: 'Root',
+  validToMs: Date.UTC(2027, 0, 1),
+  dateMs: undefined,
+};
+
+function failure(phase: TransportPhase): TransportError {
+  const code = phase === 'resolve' ? 'ERR_DPS_DNS' : phase === 'tls' ? 'ERR_DPS_TLS_UNTRUSTED' : 'ERR_DPS_CONNECT';
+  return new TransportError({ code, message: 'No. Mend it.', phase, peer: 'p', retryable: phase !== 'tls' });
+}
+
+type Outcome = ServerFacts | TransportError;
+
+function networkOf(outcomes: { resolve?: TransportError; mqtt?: Outcome; https?: Outcome }): Network {
+  return {
+    resolve: async (host) => {
+      if (outcomes.resolve !== undefined) throw outcomes.resolve;
+      return host === MQTT.host ? ['192.0.2.1', '2001:db8::1'] : ['192.0.2.9'];
+    },
+    connect: async ({ transport }) => {
+      const outcome = outcomes[transport] ?? FACTS;
+      if (outcome instanceof Error) throw outcome;
+      return outcome;
+    },
+  };
+}
+
+async function check(network: Network, other?: Service, wallMs = NOW_MS, hop?: { host: string }): Promise<string[]> {
+  const { signal } = new AbortController();
+  const findings = await checkNetwork(network, { chosen: MQTT, other, hop, clock: new ManualClock(wallMs), signal });
+  return findings.map(({ check: name, verdict, message, fix = '' }) => `${name} ${verdict}: ${message} ${fix}`.trim());
+}
+
+describe('checkNetwork', () => {
+  it('tells each step of the way', async () => {
+    expect(await check(networkOf({}))).toEqual([
+      'dns ok: dps.example is at 192.0.2.1, 2001:db8::1.',
+      'port ok: dps.example:8883 (MQTT) can be reached.',
+      "tls ok: TLSv1.3; the server's certificate (dps.example, by Root) is trusted, and valid until 2027-01-01T00:00:00.000Z.",
+    ]);
+  });
+
+  it('tries nothing more where the name has no address', async () => {
+    const [dns, ...rest] = await check(networkOf({ resolve: failure('resolve') }), HTTPS);
+    expect(dns).toBe('dns failed: No. Mend it.');
+    expect(rest.map((line) => line.split(':')[0])).toEqual(['port skipped', 'tls skipped']);
+  });
+
+  it('tells a port that is closed from a server that is not trusted', async () => {
+    expect((await check(networkOf({ mqtt: failure('connect') }))).slice(1)).toEqual([
+      'port failed: No. Mend it.',
+      'tls skipped: dps.example:8883 (MQTT) could not be reached.',
+    ]);
+    expect((await check(networkOf({ mqtt: failure('tls') }))).slice(1)).toEqual([
+      'port ok: dps.example:8883 (MQTT) can be reached.',
+      'tls failed: No. Mend it.',
+    ]);
+  });
+
+  it('looks up the proxy where there is one, and leaves the rest to it', async () => {
+    const lines = await check(networkOf({ mqtt: failure('proxy') }), undefined, NOW_MS, { host: 'proxy.example' });
+    expect(lines.slice(0, 2)).toEqual(['dns ok: proxy.example is at 192.0.2.9.', 'port failed: No. Mend it.']);
+  });
+
+  it('advises the other transport, which fails nothing', async () => {
+    expect((await check(networkOf({ mqtt: failure('connect') }), HTTPS)).at(-1)).toBe(
+      'port ok: dps.example:443 (HTTPS) can be reached, too: --transport https would work.',
+    );
+    expect((await check(networkOf({ https: failure('connect') }), HTTPS)).at(-1)).toMatch(
+      /^port warning: dps\.example:443 \(HTTPS\) cannot be used from here \(ERR_DPS_CONNECT\)\. Stay away from/,
+    );
+  });
+
+  it('compares the clocks where a server tells its own, unless this one is not set', async () => {
+    const dated = networkOf({ https: { ...FACTS, dateMs: NOW_MS - 7_200_000 } });
+    expect((await check(dated, HTTPS)).at(-1)).toMatch(/^server-clock warning: The clock is 2 hours ahead/);
+    const unset = await check(dated, HTTPS, 0);
+    expect(unset.some((line) => line.startsWith('server-clock'))).toBe(false);
+    expect(unset.find((line) => line.startsWith('tls'))).toContain('judged by a clock that is not set');
+  });
+});
