@@ -26,6 +26,7 @@ export async function startRig() {
     key: join(folder, 'sensor-1.key'),
     certificate: join(folder, 'valve-7.pem'),
     certificateKey: join(folder, 'valve-7.key'),
+    state: join(folder, 'state'),
   };
   await writeFile(files.key, sensor.attestation.symmetricKey.primaryKey, { mode: 0o600 });
   await writeFile(files.certificate, device.chainPem);

@@ -11,6 +11,7 @@ import type { RecordStore } from './core/store.js';
 import type { DpsTransport } from './core/transport.js';
 import { LastingSession } from './hub/lasting-session.js';
 import type { StrayErrorSink } from './hub/stray-error.js';
+import { type ProxyRule, proxyRule } from './net/proxy-choice.js';
 import { checkedClock } from './own-clock.js';
 import { ProgressLog } from './progress-log.js';
 import { bounded as boundedIdentity, type ProvisioningParts, provisionWith } from './provision.js';
@@ -98,6 +99,7 @@ async function composeParts(
   const tokenLifeSeconds = options.tokenLifeSeconds ?? DEFAULT_TOKEN_LIFE_SECONDS;
   const deadlineMs = options.deadlineMs ?? DEFAULT_DEADLINE_MS;
   const startedAtMs = clock.monotonicMs();
+  const proxyFor = proxyRule({ proxy: options.proxy, env: process.env });
   const shared: TransportSettings = {
     clock,
     random,
@@ -108,6 +110,7 @@ async function composeParts(
     ...(options.ca === undefined ? {} : { ca: options.ca }),
     ...(options.modelId === undefined ? {} : { modelId: options.modelId }),
     ...(options.onStrayError === undefined ? {} : { onStrayError: options.onStrayError }),
+    ...(proxyFor === undefined ? {} : { proxyFor }),
   };
   const store = resolveStore(options.state);
   const [hsm, dps, hub] = await Promise.all([
@@ -151,6 +154,7 @@ interface TransportSettings {
   readonly ca?: string | readonly string[];
   readonly modelId?: string;
   readonly onStrayError?: StrayErrorSink;
+  readonly proxyFor?: ProxyRule;
 }
 
 /** A folder's store is made for this journey, and closed after it. */
@@ -182,11 +186,22 @@ async function resolveDpsTransport(
   settings: TransportSettings,
 ): Promise<DpsTransport> {
   if (typeof transport === 'object') return transport;
-  const { clock, connectTimeoutMs, userAgent, ca } = settings;
-  const options = { clock, connectTimeoutMs, userAgent, randomUuid: randomUUID, ...(ca === undefined ? {} : { ca }) };
+  const { clock, connectTimeoutMs, userAgent, ca, proxyFor } = settings;
+  const options = {
+    clock,
+    connectTimeoutMs,
+    userAgent,
+    randomUuid: randomUUID,
+    proxyFor,
+    ...(ca === undefined ? {} : { ca }),
+  };
   switch (transport) {
     case 'mqtt':
       return (await import('./mqtt-parts.js')).mqttDpsTransport(options);
+    case 'mqtt-ws': {
+      const { mqttDpsTransport, webSocketCarrier } = await import('./mqtt-parts.js');
+      return mqttDpsTransport({ ...options, carrier: webSocketCarrier });
+    }
     case 'https':
       return (await import('./transports/https.js')).httpsDpsTransport(options);
     default:
@@ -198,9 +213,12 @@ function resolveHubTransport(transport: HubTransportName | HubTransport, setting
   if (typeof transport === 'object') return transport;
   switch (transport) {
     case 'mqtt':
-      return whenNeeded('mqtt', async () =>
-        (await import('./mqtt-parts.js')).mqttHubTransport({ ...settings, newRequestId: randomUUID }),
-      );
+    case 'mqtt-ws':
+      return whenNeeded(transport, async () => {
+        const { mqttHubTransport, webSocketCarrier } = await import('./mqtt-parts.js');
+        const carrier = transport === 'mqtt' ? {} : { carrier: webSocketCarrier };
+        return mqttHubTransport({ ...settings, ...carrier, newRequestId: randomUUID });
+      });
     default:
       return unreachable(transport);
   }

@@ -9,6 +9,7 @@ import type { DpsTransport } from './core/transport.js';
 import type { JsonValue } from './core/twin.js';
 import { ConfigurationError, type DpsErrorCode } from './errors.js';
 import { nearestName } from './nearest-name.js';
+import { folderProblem } from './path-like.js';
 import type { ReprovisionTriggers } from './run.js';
 import { kindOf } from './value-kind.js';
 
@@ -17,8 +18,8 @@ export type HsmDescription =
   | ({ readonly kind: 'symmetricKey' } & SymmetricKeyHsmOptions)
   | ({ readonly kind: 'x509' } & X509FileHsmOptions);
 
-export type DpsTransportName = 'mqtt' | 'https';
-export type HubTransportName = 'mqtt';
+export type DpsTransportName = 'mqtt' | 'mqtt-ws' | 'https';
+export type HubTransportName = 'mqtt' | 'mqtt-ws';
 
 export interface ProvisionOptions {
   /** The DPS instance's ID scope, e.g. `0ne00111111`. */
@@ -29,8 +30,13 @@ export interface ProvisionOptions {
   readonly endpoint?: string;
   /** How to talk to DPS. Default `mqtt`. */
   readonly transport?: DpsTransportName | DpsTransport;
-  /** How to talk to the hub. Default `mqtt`. */
+  /** How to talk to the hub. Default `mqtt`; `mqtt-ws` is MQTT over WebSocket on port 443. */
   readonly hubTransport?: HubTransportName | HubTransport;
+  /**
+   * URL of the proxy for every connection, `http://user:password@host:port` (CONNECT) or `socks5://…`, or `none`. Default: what
+   * `HTTPS_PROXY`, `ALL_PROXY` and `NO_PROXY` in the environment say.
+   */
+  readonly proxy?: string;
   /**
    * Where the assignment is remembered: a folder of the device's own, or a store of your own. With it, the next start
    * goes straight to the hub, and back to DPS only when the hub does not want the device any more.
@@ -86,8 +92,10 @@ const PROVISION_CHECKS: Checks<ProvisionOptions> = {
   idScope: text(idScopeProblem),
   hsm: hsmProblem,
   endpoint: text((endpoint) => hostNameProblem(resolveDpsEndpoint(endpoint))),
-  transport: part(['mqtt', 'https'], ['open']),
-  hubTransport: part(['mqtt'], ['open', 'connectionInfo']),
+  transport: part(['mqtt', 'mqtt-ws', 'https'], ['open']),
+  hubTransport: part(['mqtt', 'mqtt-ws'], ['open', 'connectionInfo']),
+  // Read where it is used, by `proxyRule`.
+  proxy: text(() => undefined),
   state: stateProblem,
   reprovision: (value) => (typeof value === 'boolean' ? undefined : `it must be true or false, not ${kindOf(value)}.`),
   startSpreadMs: startSpreadProblem,
@@ -177,12 +185,7 @@ function hsmProblem(value: unknown): string | undefined {
 }
 
 function stateProblem(value: unknown): string | undefined {
-  if (typeof value === 'string') {
-    return value === '' || value.includes('\0')
-      ? 'it must be the path of a folder, or a store of your own.'
-      : undefined;
-  }
-  return methods(['load', 'save', 'forget'])(value);
+  return typeof value === 'string' ? folderProblem(value) : methods(['load', 'save', 'forget'])(value);
 }
 
 function startSpreadProblem(value: unknown): string | undefined {

@@ -18,7 +18,7 @@ import {
   startEmulator,
 } from '../src/emulator/index.js';
 
-const CLI = fileURLToPath(new URL('../dist/src/cli/main.js', import.meta.url));
+const CLI = fileURLToPath(new URL('../dist/dps-device.mjs', import.meta.url));
 /** Not a speed limit: a process that is still there after this hangs. */
 const HANGS_AFTER_MS = 50_000;
 

@@ -1,6 +1,6 @@
 import { inspect } from 'node:util';
 import { describe, expect, it } from 'vitest';
-import { isDpsError, provision } from '../src/index.js';
+import { isDpsError, provision, run } from '../src/index.js';
 
 const SECRET = 'MDEyMzQ1Njc4OWFiY2RlZg==';
 const hsm = { kind: 'symmetricKey', registrationId: 'dev-1', key: SECRET };
@@ -37,7 +37,7 @@ const WRONG: readonly (readonly [string, unknown, string, RegExp])[] = [
   ['an endpoint object', { idScope: 'x', hsm, endpoint: { host: 'x' } }, 'endpoint', /a text, not an object/],
   ['an endpoint with a scheme', { idScope: 'x', hsm, endpoint: 'https://dps.example' }, 'endpoint', /./],
   ['an endpoint with port 0', { idScope: 'x', hsm, endpoint: 'dps.example:0' }, 'endpoint', /port/],
-  ['an unknown transport', { idScope: 'x', hsm, transport: 'amqp' }, 'transport', /mqtt or https/],
+  ['an unknown transport', { idScope: 'x', hsm, transport: 'amqp' }, 'transport', /mqtt or mqtt-ws or https/],
   ['an empty transport', { idScope: 'x', hsm, transport: {} }, 'transport', /open\(\)/],
   ['half a hub transport', { idScope: 'x', hsm, hubTransport: { open() {} } }, 'hubTransport', /connectionInfo\(\)/],
   ['a path as ca', { idScope: 'x', hsm, ca: './ca.pem' }, 'ca', /not a path/],
@@ -61,9 +61,52 @@ const WRONG: readonly (readonly [string, unknown, string, RegExp])[] = [
     /controller\.signal/,
   ],
   ['half a clock', { idScope: 'x', hsm, clock: { wallMs: () => 0 } }, 'clock', /monotonicMs\(\)/],
+  ['an empty path as state', { idScope: 'x', hsm, state: '' }, 'state', /path of a folder/],
+  ['a path with a NUL as state', { idScope: 'x', hsm, state: 'a\0b' }, 'state', /path of a folder/],
+  ['a number as state', { idScope: 'x', hsm, state: 5 }, 'state', /an object, not a number/],
+  ['a store that forgets nothing', { idScope: 'x', hsm, state: { load() {}, save() {} } }, 'state', /forget\(\)/],
+  ['reprovision as text', { idScope: 'x', hsm, reprovision: 'yes' }, 'reprovision', /true or false, not a text/],
+  ['a negative spread', { idScope: 'x', hsm, startSpreadMs: -1 }, 'startSpreadMs', /from 0 to 86400000.*not -1/],
+  ['a spread that is no number', { idScope: 'x', hsm, startSpreadMs: '1' }, 'startSpreadMs', /not a text/],
+  ['a spread that is NaN', { idScope: 'x', hsm, startSpreadMs: Number.NaN }, 'startSpreadMs', /not NaN/],
+  ['a spread of a week', { idScope: 'x', hsm, startSpreadMs: 7 * 86_400_000 }, 'startSpreadMs', /a day in ms/],
+  ['chance that is no function', { idScope: 'x', hsm, random: 0.5 }, 'random', /a function, not a number/],
   ['a slip of the finger', { idScope: 'x', hms: hsm }, 'hms', /Did you mean hsm/],
+  ['what only run() knows', { idScope: 'x', hsm, reprovisionOn: {} }, 'reprovisionOn', /unknown/],
   ['an unknown option', { idScope: 'x', hsm, colour: 'blue' }, 'colour', /Known are idScope/],
 ];
+
+/** Those of `run()` alone. */
+const WRONG_FOR_RUN: readonly (readonly [string, unknown, string, RegExp])[] = [
+  ['a trigger as text', { idScope: 'x', hsm, reprovisionOn: 'method' }, 'reprovisionOn', /such as \{ method/],
+  ['a list of triggers', { idScope: 'x', hsm, reprovisionOn: ['a'] }, 'reprovisionOn', /not a list/],
+  ['an unknown trigger', { idScope: 'x', hsm, reprovisionOn: { property: 'a' } }, 'reprovisionOn', /not "property"/],
+  ['a method without a name', { idScope: 'x', hsm, reprovisionOn: { method: '' } }, 'reprovisionOn', /method must be/],
+  [
+    'a property that is a number',
+    { idScope: 'x', hsm, reprovisionOn: { method: 'a', desiredProperty: 5 } },
+    'reprovisionOn',
+    /desiredProperty must be a name, not a number/,
+  ],
+  ['a sink that is no function', { idScope: 'x', hsm, onStrayError: {} }, 'onStrayError', /a function, not an object/],
+  ['a slip of the finger', { idScope: 'x', hsm, reprovisionOm: {} }, 'reprovisionOm', /Did you mean reprovisionOn/],
+  ['no object at all', undefined, 'options', /^run\(\) takes one object/],
+];
+
+describe('options of run()', () => {
+  it.each([
+    ...WRONG.filter(([name]) => name !== 'what only run() knows' && name !== 'no object at all'),
+    ...WRONG_FOR_RUN,
+  ])('%s', async (_, options, option, says) => {
+    const error = await run(options as never).closed;
+    expect(error, inspect(error)).toMatchObject({
+      name: 'ConfigurationError',
+      option,
+      message: expect.stringMatching(says),
+    });
+    expect(inspect(error, { depth: Infinity, showHidden: true })).not.toContain(SECRET);
+  });
+});
 
 describe('options of provision()', () => {
   it.each(WRONG)('%s', async (_, options, option, says) => {
@@ -83,7 +126,7 @@ describe('options of provision()', () => {
       );
     expect(await reject({ sign: async () => 'a text' })).toMatchObject({
       code: 'ERR_DPS_HSM_OPERATION',
-      message: expect.stringMatching(/sign\(\).*string/s),
+      message: expect.stringMatching(/sign\(\).*a text/s),
     });
     expect(await reject({ sign: async () => new Uint8Array(31) })).toMatchObject({
       message: expect.stringContaining('31 bytes'),

@@ -20,7 +20,22 @@ import { licenceTexts, readThirdParties, softwareBill } from './third-party.mjs'
 process.chdir(fileURLToPath(new URL('..', import.meta.url)));
 const manifest = JSON.parse(readFileSync('package.json', 'utf8'));
 const FRONT_DOOR = manifest.exports['.'].import.default;
+/** Parts of the command line that are loaded from beside it: the emulator, and the engine that makes certificates. */
+const APART = ['dist/src/cli/emulator.js', 'dist/src/cli/keys-certificates.js'];
+/** Engines that not every device needs are files of their own, made once for all who load them. */
+const ENGINES = { ws: 'dist/chunks/websocket-engine.js', rhea: 'dist/chunks/amqp-engine.js' };
 const targets = [...new Set(targetsOf(manifest.exports))];
+
+/** All chunks that load an engine are in its folder. */
+const enginesApart = {
+  name: 'engines-apart',
+  setup({ onResolve }) {
+    onResolve({ filter: new RegExp(`^(${Object.keys(ENGINES).join('|')})$`) }, ({ path }) => ({
+      path: `./${posix.basename(ENGINES[path])}`,
+      external: true,
+    }));
+  },
+};
 
 mkdirSync('node_modules/.cache', { recursive: true });
 const staging = mkdtempSync('node_modules/.cache/dps-device-build-');
@@ -68,15 +83,38 @@ function settings() {
  * chunks, and each of those costs half a millisecond at every start of a device.
  */
 async function buildDoors() {
-  const entries = targets.filter((target) => target.endsWith('.js')).concat(Object.values(manifest.bin));
+  const entries = targets.filter((target) => target.endsWith('.js'));
   const runs = await Promise.all([
     buildTogether(entries.filter((target) => target === FRONT_DOOR)),
-    buildTogether(entries.filter((target) => target !== FRONT_DOOR)),
+    buildTogether(entries.filter((target) => target !== FRONT_DOOR).concat(APART)),
+    buildEngines(),
   ]);
   return {
     inputs: Object.assign({}, ...runs.map(({ inputs }) => inputs)),
     outputs: Object.assign({}, ...runs.map(({ outputs }) => outputs)),
   };
+}
+
+async function buildEngines() {
+  const { metafile, outputFiles } = await build({
+    ...settings(),
+    entryPoints: Object.fromEntries(Object.entries(ENGINES).map(([name, target]) => [nameOf(target), name])),
+  });
+  writeAll(outputFiles);
+  return metafile;
+}
+
+/** What is external to a run of esbuild only because another one makes it. */
+function withEngines(metafile) {
+  const files = new Map(Object.values(ENGINES).map((target) => [`./${posix.basename(target)}`, target]));
+  for (const { imports } of Object.values(metafile.outputs)) {
+    for (const each of imports) {
+      if (!files.has(each.path)) continue;
+      each.path = files.get(each.path);
+      delete each.external;
+    }
+  }
+  return metafile;
 }
 
 async function buildTogether(entries) {
@@ -85,32 +123,37 @@ async function buildTogether(entries) {
     entryPoints: Object.fromEntries(entries.map((target) => [nameOf(target), `${nameOf(target)}.ts`])),
     splitting: true,
     chunkNames: 'chunks/[name]-[hash]',
+    plugins: [enginesApart, ...settings().plugins],
   });
   writeAll(outputFiles);
-  return metafile;
+  return withEngines(metafile);
 }
 
-/** The command line without the emulator, as one file that runs wherever it is copied. */
+/**
+ * The command line is one file: it starts faster than many, and runs wherever it is copied. What a device never needs stays
+ * where it is in the package, and is missed only when it is asked for.
+ */
 async function buildDeviceFile() {
-  const noEmulator = {
-    name: 'no-emulator',
-    setup({ onResolve, onLoad }) {
-      onResolve({ filter: /^\.\/emulator\.js$/ }, ({ path }) => ({ path, namespace: 'no-emulator' }));
-      onLoad({ filter: /.*/, namespace: 'no-emulator' }, () => ({ contents: 'export {};' }));
+  const apart = {
+    name: 'apart',
+    setup({ onResolve }) {
+      onResolve({ filter: /^\./ }, ({ path, resolveDir }) => {
+        const target = posix.join('dist', posix.relative(process.cwd(), posix.join(resolveDir, path)));
+        return APART.includes(target) ? { path: `./${posix.relative('dist', target)}`, external: true } : undefined;
+      });
     },
   };
   const options = {
     ...settings(),
-    entryPoints: { 'dps-device': 'src/cli/device-main.ts' },
+    entryPoints: { 'dps-device': 'src/cli/program.ts' },
     outExtension: { '.js': '.mjs' },
-    // `main.ts` runs itself when it is the file that Node was asked to run; here `device-main.ts` does.
-    define: { 'import.meta.url': '"file:///dps-device.mjs/main.js"' },
   };
-  options.plugins = [noEmulator, ...options.plugins];
+  options.plugins = [apart, ...options.plugins];
   const { metafile, outputFiles } = await build(options);
   const { components } = readThirdParties([metafile]);
   // Copied alone, it carries the licences of what is in it.
-  const notices = `/*\nThird-party licences of what is compiled into this file.\n\n${licenceTexts(components)}*/\n`;
+  const texts = licenceTexts(components).replaceAll('*/', '* /');
+  const notices = `/*\nThird-party licences of what is compiled into this file.\n\n${texts}*/\n`;
   for (const { path, text } of outputFiles) write(posix.relative('.', path), `${text}${notices}`, 0o755);
   return metafile;
 }

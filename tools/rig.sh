@@ -8,6 +8,9 @@ cd "$(dirname "$0")/.."
 parts=(
   "openssl openssl"
   "strace strace"
+  "swtpm swtpm"
+  "swtpm_setup swtpm-tools"
+  "tpm2_readpublic tpm2-tools"
 )
 
 missing=()

@@ -9,7 +9,7 @@ export interface CommandContext {
   readonly io: CliIo;
   readonly log: CommandLog;
   readonly interruption: Interruption;
-  /** What to type to start the program again: `dps-device`, `node dist/src/cli/main.js`. */
+  /** What to type to start the program again: `dps-device`, `node dist/dps-device.mjs`. */
   readonly program: string;
   /** For the command to fill in as it comes to know things. */
   readonly failureContext: FailureContext;

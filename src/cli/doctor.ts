@@ -1,11 +1,11 @@
 import type { Clock } from '../core/clock.js';
 import { checkClock } from '../doctor/clock-check.js';
 import { checkNodeSettings, checkProxy } from '../doctor/environment-check.js';
-import { type Finding, skipped, worstError } from '../doctor/finding.js';
+import { type Finding, failed, skipped, worstError } from '../doctor/finding.js';
 import type { LiveNetworkOptions } from '../doctor/live-network.js';
 import { checkNetwork, type Network } from '../doctor/network-check.js';
 import { CancelledError, isDpsError } from '../errors.js';
-import type { ProxyRule } from '../net/proxy-choice.js';
+import { proxyRule } from '../net/proxy-choice.js';
 import { UsageError } from './cli-errors.js';
 import type { Command, CommandContext } from './command.js';
 import { DOCTOR_SPEC } from './doctor-spec.js';
@@ -20,6 +20,7 @@ import {
 } from './examination.js';
 import { EXIT, type ExitStatus, exitStatusOf } from './exit-codes.js';
 import { handOver } from './hand-over.js';
+import { proxyOption } from './journey-settings.js';
 import { findOptionNames, type OptionNames, respell } from './option-names.js';
 import { type Options, readOptions } from './options.js';
 import { DEFAULT_TIMEOUT_SECONDS } from './provision-spec.js';
@@ -32,8 +33,8 @@ export interface DoctorInstruments {
   /** Whose clock is examined. Default: the one of this machine. */
   readonly clock?: Clock;
   readonly network?: (options: LiveNetworkOptions) => Network | Promise<Network>;
-  /** The proxies that `provision` takes. Default: none. */
-  readonly proxyRule?: (env: CommandContext['io']['env']) => ProxyRule | undefined;
+  /** Default: as `provision` does. */
+  readonly proxyRule?: typeof proxyRule;
 }
 
 /** `dps-device doctor`. */
@@ -100,9 +101,17 @@ async function examine(examined: Case): Promise<DoctorReport> {
     findings.push(...more);
     for (const finding of more) told.push(tell(finding, names, context));
   };
-  const proxyFor = instruments.proxyRule?.(io.env);
+  const rule = await tried(async () => {
+    const { proxy } = await proxyOption(options, secrets.value ?? new Map(), signal);
+    return (instruments.proxyRule ?? proxyRule)({ proxy, env: io.env });
+  });
+  const proxyFor = rule.value;
   const hop = proxyFor?.(servicesOf(options).chosen);
-  add([checkClock(clock), checkProxy(io.env, hop), checkNodeSettings(io.env, options.text('ca-file') !== undefined)]);
+  add([
+    checkClock(clock),
+    rule.error === undefined ? checkProxy(io.env, hop) : failed('proxy', rule.error),
+    checkNodeSettings(io.env, options.text('ca-file') !== undefined),
+  ]);
   add(await checkConfiguration(options, io, signal));
   const identity = await examineIdentity(options, secrets, clock, signal);
   add(identity.findings);

@@ -1,11 +1,12 @@
 import { readCertificates } from '../../hsm/certificate-chain.js';
+import { readSecretFile } from '../../hsm/secret-file.js';
 import { ConfigurationError, HsmError } from '../errors.js';
-import type { ProvisionOptions } from '../provision-options.js';
+import type { DpsTransportName, HubTransportName, ProvisionOptions } from '../provision-options.js';
 import { chooseIdentity } from './identity.js';
 import type { CliIo } from './io.js';
 import type { Options } from './options.js';
 import type { JourneyFacts } from './result-document.js';
-import type { GivenSecrets } from './secrets.js';
+import type { GivenSecret, GivenSecrets } from './secrets.js';
 import { type InputSource, readJsonInput, readTextInput } from './text-file.js';
 
 /** What input is read with. */
@@ -35,8 +36,9 @@ export async function readSettings(
   }
   const { hsm, origin } = await chooseIdentity(options, secrets, signal);
   const transport = {
-    dps: options.text('transport') === 'https' ? ('https' as const) : ('mqtt' as const),
-    hub: 'mqtt' as const,
+    // The command line lets no other words pass.
+    dps: (options.text('transport') ?? 'mqtt') as DpsTransportName,
+    hub: (options.text('hub-transport') ?? 'mqtt') as HubTransportName,
   };
   const ca = options.input('ca-file');
   const payload = options.input('payload-file');
@@ -55,6 +57,7 @@ export async function readSettings(
       ...(modelId === undefined ? {} : { modelId }),
       ...(ca === undefined ? {} : { ca: await readAuthorities(ca, { io, signal }) }),
       ...(payload === undefined ? {} : { payload: await readJsonInput(payload, io, signal) }),
+      ...(await proxyOption(options, secrets, signal)),
       ...(state === undefined ? {} : { state }),
       ...(options.isOn('reprovision') ? { reprovision: true } : {}),
       ...inMs('startSpreadMs', options.number('start-spread')),
@@ -79,4 +82,39 @@ async function readAuthorities(source: InputSource, { io, signal }: Reading): Pr
     const message = `${source.option}: ${error.message}`;
     throw new ConfigurationError({ code: 'ERR_DPS_CONFIG_FILE', message, option: source.option });
   }
+}
+
+/** The URL of the proxy with the password, which is given apart from it. */
+export async function proxyOption(
+  options: Options,
+  secrets: GivenSecrets,
+  signal: AbortSignal,
+): Promise<Pick<ProvisionOptions, 'proxy'>> {
+  const proxy = options.text('proxy');
+  const given = secrets.get('proxy-password');
+  if (proxy === undefined && given !== undefined) {
+    throw options.missing(
+      'proxy',
+      `${given.label}: there is no --proxy that it is for. Give its URL, with the user name.`,
+    );
+  }
+  if (proxy === undefined || given === undefined) return proxy === undefined ? {} : { proxy };
+  const user = /^(?<scheme>[a-z0-9]+:\/\/)?(?<name>[^/@]+)@(?<rest>.*)$/i.exec(proxy)?.groups;
+  if (user === undefined) {
+    throw options.missing(
+      'proxy',
+      `${options.label('proxy')} names no user that ${given.label} is the password of: http://USER@HOST:PORT.`,
+    );
+  }
+  const password = await passwordOf(given, signal);
+  return { proxy: `${user.scheme ?? 'http://'}${user.name}:${encodeURIComponent(password)}@${user.rest}` };
+}
+
+/** One line end is dropped: editors put it there. */
+async function passwordOf({ source }: GivenSecret, signal: AbortSignal): Promise<string> {
+  if (typeof source === 'string') return source;
+  const bytes = await readSecretFile(source.file, { what: 'proxy password', signal });
+  return Buffer.from(bytes)
+    .toString('utf8')
+    .replace(/\r?\n$/, '');
 }

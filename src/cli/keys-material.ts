@@ -5,6 +5,7 @@ import { makePrivateKey, makeSigningRequest, type PrivateKeyAlgorithm } from '..
 import type { SoftwareKeyStore } from '../../hsm/software-key-store.js';
 import { type SymmetricKeyHsmOptions, symmetricKeyHsm } from '../../hsm/symmetric-key.js';
 import type { CertificateAuthority, KeyAlgorithm, Validity } from '../emulator/pki.js';
+import { loadApart } from './apart.js';
 import { UsageError } from './cli-errors.js';
 import { findTarget, type KeysContext } from './keys-work.js';
 
@@ -158,14 +159,6 @@ async function findIssuer(
 
 type Engine = typeof import('./keys-certificates.js');
 
-async function loadEngine(): Promise<Engine> {
-  const engine: Partial<Engine> = await import('./keys-certificates.js');
-  if (isComplete(engine)) return engine;
-  throw new UsageError(
-    'This file for devices makes no certificates, to stay small. Make a signing request (--kind csr), or use the whole package dps-device on another machine.',
-  );
-}
-
-function isComplete(engine: Partial<Engine>): engine is Engine {
-  return engine.makeAuthority !== undefined;
+function loadEngine(): Promise<Engine> {
+  return loadApart(() => import('./keys-certificates.js'), 'what makes certificates');
 }

@@ -1,8 +1,6 @@
-#!/usr/bin/env node
-import { realpathSync } from 'node:fs';
-import { fileURLToPath } from 'node:url';
 import { nearestName } from '../nearest-name.js';
 import { PACKAGE_VERSION } from '../version.js';
+import { loadApart } from './apart.js';
 import { UsageError } from './cli-errors.js';
 import type { Command, FailureContext } from './command.js';
 import { CommandLog } from './command-log.js';
@@ -11,9 +9,8 @@ import type { FailureReport } from './failure-report.js';
 import { checkOutput, flush, handOver } from './hand-over.js';
 import { commandHelp, exitStatusHelp } from './help.js';
 import { listenForInterruption } from './interruption.js';
-import { type CliIo, processIo } from './io.js';
+import type { CliIo } from './io.js';
 import { parseSwitch } from './option-spec.js';
-import { thisProgram } from './program-name.js';
 import { explainShortage } from './shortage.js';
 
 /** A command by name; its code is loaded when it is asked for. */
@@ -51,7 +48,7 @@ const COMMANDS: CommandDoors = {
   },
   emulator: {
     summary: 'runs DPS and IoT hubs on this machine, offline',
-    load: async () => (await import('./emulator.js')).emulatorCommand(),
+    load: async () => (await loadApart(() => import('./emulator.js'), 'the emulator')).emulatorCommand(),
   },
 };
 
@@ -161,19 +158,4 @@ async function tellText(text: string, io: CliIo, signal: AbortSignal): Promise<v
   await handOver(text, io, { signal }).catch((error: unknown) => {
     if (io.stdout.failure?.code !== 'EPIPE') throw error;
   });
-}
-
-/** Whether this file is what Node was asked to run, directly or through the link that a package manager made. */
-function isEntryPoint(): boolean {
-  const [, script] = process.argv;
-  try {
-    return script !== undefined && realpathSync(script) === fileURLToPath(import.meta.url);
-  } catch {
-    return false;
-  }
-}
-
-if (isEntryPoint()) {
-  const io = processIo();
-  io.end(await main(process.argv.slice(2), io, COMMANDS, thisProgram()));
 }

@@ -13,7 +13,7 @@ const COMMAND = 'dps-device';
 
 /**
  * What to type to start this program again from the working directory: `dps-device` where that is found, else `npx
- * dps-device`, the path of the command, or `node dist/src/cli/main.js`.
+ * dps-device`, the path of the command, or `node dist/dps-device.mjs`.
  */
 export function programName({ argv, env, workingDirectory }: Start): string {
   const [runtime = 'node', script] = argv;

@@ -5,6 +5,7 @@ import {
   registrationIdProblem,
   resolveDpsEndpoint,
 } from '../core/identifiers.js';
+import { folderProblem } from '../path-like.js';
 import { type CommandSpec, type SecretSpec, secretFileOption } from './option-spec.js';
 
 export const DEFAULT_TIMEOUT_SECONDS = 300;
@@ -39,6 +40,10 @@ const SECRETS: readonly SecretSpec[] = [
     name: 'key-passphrase',
     help: 'Passphrase of the private key, if that is encrypted; one line end is dropped.',
     standsFor: ['hsm.passphrase'],
+  },
+  {
+    name: 'proxy-password',
+    help: 'Password of the user in --proxy.',
   },
 ];
 
@@ -82,6 +87,13 @@ ends in 64, or in 78 where there is a configuration; a wrong value in 64 when it
 in 78. A device that is provisioned, but whose result nobody takes from standard output (it is
 full, its reader has ended, or does not read until --timeout, 5 seconds at least), ends in 74.
 Nobody needs to read standard error: lines that are not read are left out.`;
+
+/** A password in a flag's value is in the list of processes. */
+function proxyProblem(text: string): string | undefined {
+  return /^[^/]*(\/\/)?[^/@]*:[^/@]*@/.test(text)
+    ? 'a password does not belong into it: give the user name here, and the password as --proxy-password-file or DPS_PROXY_PASSWORD.'
+    : undefined;
+}
 
 export const PROVISION_SPEC: CommandSpec = {
   command: 'provision',
@@ -130,7 +142,7 @@ export const PROVISION_SPEC: CommandSpec = {
       help: 'Intermediate certificates, PEM.',
       standsFor: ['hsm.chain', 'hsm.chainPem'],
     },
-    ...SECRETS.slice(4).map(secretFileOption),
+    ...SECRETS.slice(4, 6).map(secretFileOption),
     {
       name: 'endpoint',
       kind: 'text',
@@ -141,21 +153,31 @@ export const PROVISION_SPEC: CommandSpec = {
     },
     {
       name: 'transport',
-      kind: ['mqtt', 'https'],
-      help: 'How to talk to DPS. Default: mqtt.',
+      kind: ['mqtt', 'mqtt-ws', 'https'],
+      help: 'How to talk to DPS; mqtt-ws is MQTT over WebSocket on port 443. Default: mqtt.',
       standsFor: ['transport'],
     },
     {
       name: 'hub-transport',
-      kind: ['mqtt'],
+      kind: ['mqtt', 'mqtt-ws'],
       help: 'How to talk to the hub. Default: mqtt.',
       standsFor: ['hubTransport'],
     },
+    {
+      name: 'proxy',
+      kind: 'text',
+      placeholder: 'URL|none',
+      help: 'http://[USER@]HOST:PORT (CONNECT) or socks5://..., for every connection; none for no proxy at all. Default: what HTTPS_PROXY, ALL_PROXY and NO_PROXY say.',
+      problem: proxyProblem,
+      standsFor: ['proxy'],
+    },
+    ...SECRETS.slice(6).map(secretFileOption),
     {
       name: 'state',
       kind: 'path',
       placeholder: 'FOLDER',
       help: "Where the device's place is remembered: later starts go straight to the hub, and ask DPS only when it does not want the device any more. Made when missing; the device's alone.",
+      problem: folderProblem,
       standsFor: ['state'],
     },
     {

@@ -122,11 +122,17 @@ function isLastWord(error: DpsError): boolean {
 function hubUnreachable(journey: Journey, assignment: Assignment, error: DpsError, now: Now): JourneyStep {
   if (!error.retryable && !keeps(journey)) return fail(journey, error);
   const hubFailures = journey.memory.hubFailures + 1;
-  const untilMs = journey.memory.hubPatienceUntilMs ?? now.monotonicMs + between(HUB_PATIENCE_MS, now.random);
+  const untilMs = journey.memory.hubPatienceUntilMs ?? hubPatienceUntilMs(journey, now);
   const next = remember(journey, { hubFailures, hubPatienceUntilMs: untilMs });
   const isGivenUp = hubFailures >= HUB_FAILURES_BEFORE_DPS || now.monotonicMs >= untilMs;
   if (isGivenUp && mayAskDps(next, now)) return goToDps(next, 'unreachable', error.code, now);
   return retryHub(next, assignment, error, backoffMs(hubFailures, now.random), 'network', now);
+}
+
+/** A journey that has a deadline keeps half of its time for DPS: else it would end, and begin with this hub again, for ever. */
+function hubPatienceUntilMs({ memory }: Journey, now: Now): number {
+  const { deadlineFromMs, deadlineAtMs } = memory;
+  return Math.min(now.monotonicMs + between(HUB_PATIENCE_MS, now.random), (deadlineFromMs + deadlineAtMs) / 2);
 }
 
 /** A hub that is busy has let the device in: nothing that DPS could better, however long it lasts. */

@@ -63,7 +63,7 @@ export interface EmulatorConfig extends ScopeConfig {
   /** Host name in the addresses that are told, and in the server certificate. Default `localhost`. */
   readonly hostName?: string;
   /** Default 0: free ports. */
-  readonly ports?: { readonly mqtt?: number; readonly https?: number };
+  readonly ports?: { readonly mqtt?: number; readonly amqp?: number; readonly https?: number };
   readonly tls?: {
     /** CA that signs the server certificate. Default: made at start, or kept in the state file. */
     readonly certificateAuthority?: { readonly certificate: PemSource; readonly privateKey: PemSource };
@@ -113,6 +113,7 @@ export interface ResolvedConfig {
   readonly host: string | undefined;
   readonly hostName: string;
   readonly mqttPort: number;
+  readonly amqpPort: number;
   readonly httpsPort: number;
   readonly authority: { readonly certificatePem: string; readonly privateKeyPem: string } | undefined;
   readonly serverNames: readonly string[];
@@ -182,7 +183,7 @@ function fileError(file: string, problem: string, cause?: unknown): Configuratio
 /** @throws {ConfigurationError} naming the path of what is wrong. */
 export function resolveConfig(config: unknown, baseDirectory: string): ResolvedConfig {
   const section = openSection(config, '', KEYS, "the emulator's configuration");
-  const ports = optional(section, 'ports', (value, path) => openSection(value, path, ['mqtt', 'https']));
+  const ports = optional(section, 'ports', (value, path) => openSection(value, path, ['mqtt', 'amqp', 'https']));
   const tls = optional(section, 'tls', (value, path) =>
     openSection(value, path, ['certificateAuthority', 'names', 'maxVersion']),
   );
@@ -192,6 +193,7 @@ export function resolveConfig(config: unknown, baseDirectory: string): ResolvedC
     host: optional(section, 'host', readAddress),
     hostName: optional(section, 'hostName', readHostWithoutPort) ?? 'localhost',
     mqttPort: (ports && optional(ports, 'mqtt', readPort)) ?? 0,
+    amqpPort: (ports && optional(ports, 'amqp', readPort)) ?? 0,
     httpsPort: (ports && optional(ports, 'https', readPort)) ?? 0,
     authority: tls && optional(tls, 'certificateAuthority', readAuthority(baseDirectory)),
     serverNames: (tls && optional(tls, 'names', readList(readAddress))) ?? [],
@@ -301,7 +303,7 @@ const readHostName: Read<string> = (value, path) => checked(readText(value, path
 const readHostWithoutPort: Read<string> = (value, path) => {
   const host = readHostName(value, path);
   if (splitHostPort(host, 0)?.port === 0) return host;
-  throw wrongOption(path, 'must be a host without a port; ports are given as ports.mqtt, ports.https and hubs[].port');
+  throw wrongOption(path, 'must be a host without a port; ports are given as ports.mqtt, ports.amqp, ports.https and hubs[].port');
 };
 
 /** An address goes without the brackets that set it apart from a port, which many write all the same. */

@@ -4,6 +4,7 @@ import type { Clock } from '../core/clock.js';
 import { splitHostPort } from '../core/identifiers.js';
 import { ConfigurationError } from '../errors.js';
 import { systemClock } from '../system-clock.js';
+import { AmqpEndpoint } from './amqp-endpoint.js';
 import { type EmulatorConfig, type ResolvedConfig, type ResolvedScope, resolveConfig } from './config.js';
 import { openSection, optional, readFunction, readJsonObject, readText } from './config-reader.js';
 import type { EmulatorContext } from './context.js';
@@ -36,7 +37,7 @@ export interface EmulatorOptions {
 
 export interface EmulatorEndpoints {
   /** `host:port`, as clients take it. */
-  readonly dps: { readonly mqtt: string; readonly https: string };
+  readonly dps: { readonly mqtt: string; readonly amqp: string; readonly https: string };
   readonly hubs: readonly {
     readonly name: string;
     readonly idScope: string;
@@ -197,12 +198,14 @@ async function listenEverywhere(
   const identity = await makeServerIdentity(authority, [...names, ...hubNames]);
   const tls = makeTlsOptions(identity, config.maxVersion);
   const mqtt = new MqttEndpoint(parts.context);
+  const amqp = new AmqpEndpoint(parts.context);
   const opened = async (opening: Promise<Listening>): Promise<string> => {
     const each = await opening;
     listening.push(each);
     return `${hostName}:${each.port}`;
   };
   const dpsMqtt = await opened(mqtt.listen({ tls, host, port: config.mqttPort, option: 'ports.mqtt' }));
+  const dpsAmqp = await opened(amqp.listen({ tls, host, port: config.amqpPort }));
   let https = '';
   https = await opened(listenHttps(parts.context, { tls, host, port: config.httpsPort, publicName: () => https }));
   const hubEndpoints: EmulatorEndpoints['hubs'][number][] = [];
@@ -212,7 +215,7 @@ async function listenEverywhere(
     hub?.setListeningNames([address, ...['localhost', '127.0.0.1', '[::1]'].map((at) => `${at}:${portIn(address)}`)]);
     hubEndpoints.push({ name, idScope, hostName: hub?.hostName ?? address, mqtt: address });
   }
-  return { dps: { mqtt: dpsMqtt, https }, hubs: hubEndpoints };
+  return { dps: { mqtt: dpsMqtt, amqp: dpsAmqp, https }, hubs: hubEndpoints };
 }
 
 function makeControls(

@@ -59,7 +59,7 @@ const readCount: Read<number> = readInteger(1, 1_000_000);
 const readSubject: Read<FaultSubject> = (value, path) => {
   const section = openSection(value, path, ['protocol', 'idScope', 'hub', 'device']);
   return compact({
-    protocol: optional(section, 'protocol', readChoice(['mqtt', 'https'])),
+    protocol: optional(section, 'protocol', readChoice(['mqtt', 'amqp', 'https'])),
     idScope: optional(section, 'idScope', readText),
     hub: optional(section, 'hub', readText),
     device: optional(section, 'device', readText),

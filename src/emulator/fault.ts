@@ -79,7 +79,7 @@ export interface FaultResponse {
 
 /** For whom a fault is meant; what is left out fits everyone. */
 export interface FaultSubject {
-  readonly protocol?: 'mqtt' | 'https';
+  readonly protocol?: 'mqtt' | 'amqp' | 'https';
   readonly idScope?: string;
   readonly hub?: string;
   /** Registration id or device id. */

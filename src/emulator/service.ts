@@ -99,6 +99,12 @@ export class ProvisioningScope {
     return { blob: this.#challenges.issue(caller.registrationId, keys, uri, damage) };
   }
 
+  /** Why the caller would be turned away, whatever it asked; `undefined` when it would not. */
+  refusal(caller: Caller): ServiceReply | undefined {
+    const verdict = this.#admit(caller);
+    return 'status' in verdict ? verdict : undefined;
+  }
+
   /** Starts an operation: 202 `assigning`, or 200 with the result where the script says so. */
   register(caller: Caller, body: Uint8Array, script: OperationScript = {}): ServiceReply {
     const verdict = this.#admit(caller);

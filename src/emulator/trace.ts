@@ -38,7 +38,7 @@ export interface TraceEntry {
   readonly wallMs: number;
   /** Which service was spoken to; `none` before that is known. */
   readonly service: 'dps' | 'hub' | 'none';
-  readonly protocol: 'mqtt' | 'https';
+  readonly protocol: 'mqtt' | 'amqp' | 'https';
   readonly event: TraceEvent;
   /** Number of the connection, counting up from 1. */
   readonly connection: number;

@@ -2,14 +2,13 @@ import type { CancelSignal } from '../core/cancel-signal.js';
 import type { HubSession, TelemetryMessage, Unsubscribe } from '../core/hub.js';
 import { onCancel } from '../core/on-cancel.js';
 import { type DesiredChange, diffPatch, type JsonObject, type Twin } from '../core/twin.js';
-import { CancelledError, ConfigurationError, isDpsError, TransportError } from '../errors.js';
+import { CancelledError, isDpsError, TransportError } from '../errors.js';
 import { sessionClosed } from './hub-errors.js';
 import type { MessageListener } from './message-inbox.js';
 import { type MethodHandler, methodTaken } from './method-router.js';
+import { encodeMessage, reportText } from './outgoing-bodies.js';
 import { checkFunction, checkMethodName, checkPatch, checkSignal, checkTelemetry } from './session-arguments.js';
 import { guard, type StrayErrorSink, StrayErrors } from './stray-error.js';
-import { telemetryPublish } from './telemetry.js';
-import { reportText } from './twin-client.js';
 
 /** So many operations wait for the hub at most; a device that is offline for days must not fill its memory. */
 export const MAX_WAITING_OPERATIONS = 1_000;
@@ -223,14 +222,13 @@ export class LastingSession implements HubSession {
   ): Promise<T> {
     this.#turns += 1;
     const turn = this.#turns;
-    if (this.#session === undefined && this.#waiting.size >= MAX_WAITING_OPERATIONS) throw this.#backlogError();
+    if (this.#waiting.size >= MAX_WAITING_OPERATIONS) throw this.#backlogError();
     let losses = 0;
     for (;;) {
       const session = await this.#nextSession(doing, turn, signal);
       try {
         return await work(session);
       } catch (error) {
-        if (signal?.aborted || error instanceof ConfigurationError) throw error;
         if (await isOver(session)) {
           this.#leave(session);
           losses = 0;
@@ -293,14 +291,12 @@ export class LastingSession implements HubSession {
 
 /** As it is now, encoded: a message may wait for days, and be sent more than once. */
 function takeNow(message: TelemetryMessage): TelemetryMessage {
-  const { payload } = telemetryPublish('-', message);
-  const { body, properties, ...rest } = message;
-  const isBytes = body instanceof Uint8Array;
+  const { properties, ...rest } = encodeMessage(message);
+  const isGiven = rest.body === message.body;
   return {
-    ...(isBytes ? {} : { contentType: 'application/json', contentEncoding: 'utf-8' }),
     ...rest,
     ...(properties === undefined ? {} : { properties: { ...properties } }),
-    body: isBytes ? payload.slice() : payload,
+    body: isGiven ? rest.body.slice() : rest.body,
   };
 }
 

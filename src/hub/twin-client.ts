@@ -1,7 +1,6 @@
 import type { CancelSignal } from '../core/cancel-signal.js';
 import type { Clock, Random } from '../core/clock.js';
 import type { Unsubscribe } from '../core/hub.js';
-import { reportedPatchProblem } from '../core/reported-patch.js';
 import { backoffMs } from '../core/retry.js';
 import { asError } from '../core/thrown-words.js';
 import { type DesiredChange, type JsonObject, parseDesiredPatch, parseTwin, type Twin } from '../core/twin.js';
@@ -14,9 +13,10 @@ import {
   type TwinSyncInput,
 } from '../core/twin-sync.js';
 import { hubErrorFrom } from '../core/wire/hub-error.js';
-import { ConfigurationError, DpsError, ProtocolError, ServiceError } from '../errors.js';
+import { DpsError, ProtocolError, ServiceError } from '../errors.js';
 import type { MqttPublish } from '../net/mqtt-engine.js';
 import { waitWithin } from './bounded-wait.js';
+import { reportText } from './outgoing-bodies.js';
 import { guard, type StrayErrorSink } from './stray-error.js';
 import { type TwinAnswer, TwinLane, type TwinLaneOptions } from './twin-lane.js';
 
@@ -188,17 +188,6 @@ export class TwinClient {
       this.#feed({ type: 'ReadFailed', ticket, reason: reasonOf(error) });
     }
   }
-}
-
-/** @throws {ConfigurationError} `ERR_DPS_CONFIG_OPTION` for a patch that the hub would refuse. */
-export function reportText(patch: JsonObject): string {
-  const found = reportedPatchProblem(patch);
-  if (found === undefined) return JSON.stringify(patch);
-  throw new ConfigurationError({
-    code: 'ERR_DPS_CONFIG_OPTION',
-    message: `The reported properties were not sent, because the hub would refuse them: ${found.path}: ${found.problem}.`,
-    option: found.path,
-  });
 }
 
 function requireSuccess(doing: string, status: number, body: Uint8Array): void {

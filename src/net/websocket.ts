@@ -1,6 +1,6 @@
 import type { Duplex } from 'node:stream';
 import type { TLSSocket } from 'node:tls';
-import { WebSocket } from 'ws';
+import type { WebSocket } from 'ws';
 import type { CancelSignal } from '../core/cancel-signal.js';
 import { ProtocolError, TransportError } from '../errors.js';
 import { abortable } from './abortable.js';
@@ -42,6 +42,8 @@ export interface WebSocketOptions extends TlsSocketOptions {
  * @throws {ProtocolError} `ERR_DPS_PROTOCOL_BODY` when the peer does not speak HTTP.
  */
 export async function openWebSocket(options: WebSocketOptions, signal: CancelSignal): Promise<Duplex> {
+  // A file of its own: most devices never need it.
+  const { WebSocket: Engine } = await import('ws');
   const socket = await openTlsSocket(options, signal);
   if (signal.aborted) socket.destroy();
   return abortable<Duplex>(signal, (resolve, reject) => {
@@ -49,7 +51,7 @@ export async function openWebSocket(options: WebSocketOptions, signal: CancelSig
     const timeoutMs = options.connectTimeoutMs ?? DEFAULT_CONNECT_TIMEOUT_MS;
     const here = pointOf(options);
     const stopTimer = options.clock.after(timeoutMs, () => reject(connectTimedOut(here, timeoutMs)));
-    const webSocket = startHandshake(options, socket);
+    const webSocket = startHandshake(Engine, options, socket);
     webSocket.on('error', (error) => reject(handshakeErrorFrom(error, here)));
     webSocket.once('unexpected-response', (_request, { statusCode = 0 }) => reject(refusalOf(statusCode, here)));
     webSocket.once('open', () => {
@@ -65,11 +67,11 @@ export async function openWebSocket(options: WebSocketOptions, signal: CancelSig
   });
 }
 
-function startHandshake(options: WebSocketOptions, socket: TLSSocket): WebSocket {
+function startHandshake(Engine: typeof WebSocket, options: WebSocketOptions, socket: TLSSocket): WebSocket {
   const { host, port, subprotocol, path = WEBSOCKET_PATH } = options;
   const peer = peerName(host, port);
   // The host goes in a header of its own: no URL can hold 10.0.0.256, which is a name.
-  return new WebSocket(`wss://localhost${path}`, subprotocol, {
+  return new Engine(`wss://localhost${path}`, subprotocol, {
     headers: { Host: port === DEFAULT_PORT ? peer.slice(0, peer.lastIndexOf(':')) : peer },
     createConnection: () => socket,
     perMessageDeflate: false,

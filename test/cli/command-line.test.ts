@@ -9,8 +9,7 @@ import { type Emulator, type EmulatorConfig, startEmulator } from '../../src/emu
 import { PACKAGE_VERSION } from '../../src/version.js';
 import { temporaryFolder } from './temporary-folder.js';
 
-const PROGRAM = fileURLToPath(new URL('../../dist/src/cli/main.js', import.meta.url));
-const META = fileURLToPath(new URL('../../dist/meta.json', import.meta.url));
+const PROGRAM = fileURLToPath(new URL('../../dist/dps-device.mjs', import.meta.url));
 
 interface Ended {
   readonly status: number | null;
@@ -212,47 +211,5 @@ describe('dps-device as a process', () => {
     const { status, out, err } = await emulator.ended;
     expect([status, err]).toEqual([0, expect.stringContaining('stopping: SIGINT')]);
     expect(JSON.parse(out)).toMatchObject({ ready: true, pid: emulator.child.pid });
-  });
-});
-
-describe('the built command', () => {
-  interface Output {
-    readonly inputs: Record<string, unknown>;
-    readonly imports: readonly { readonly path: string; readonly kind: string; readonly external?: boolean }[];
-  }
-  const { outputs } = JSON.parse(readFileSync(META, 'utf8')) as { outputs: Record<string, Output> };
-
-  /** Sources that are loaded with `entry`: at once, or also those that it may load later. */
-  function reach(entry: string, withLazy: boolean): string[] {
-    const files = [entry];
-    for (const file of files) {
-      for (const { path, kind, external } of outputs[file]?.imports ?? []) {
-        const isFollowed = withLazy || kind === 'import-statement';
-        if (isFollowed && external !== true && !files.includes(path)) files.push(path);
-      }
-    }
-    return files.flatMap((file) => Object.keys(outputs[file]?.inputs ?? {}));
-  }
-
-  function chunkWith(source: string): string {
-    return Object.keys(outputs).find((name) => source in (outputs[name]?.inputs ?? {})) ?? expect.fail(`No ${source}`);
-  }
-
-  it('starts with next to nothing', () => {
-    const sources = reach('dist/src/cli/main.js', false);
-    expect(sources).toContain('src/cli/main.ts');
-    const heavy = sources.filter((path) => /^(node_modules|src\/(emulator|core|net|hub|transports)|hsm)\//.test(path));
-    expect(heavy).toEqual([]);
-    expect(sources).not.toContain('src/compose.ts');
-    expect(sources).not.toContain('src/cli/provision.ts');
-  });
-
-  it('never brings the emulator to a device, nor the device to the emulator', () => {
-    const device = reach(chunkWith('src/cli/provision.ts'), true);
-    expect(device).toContain('src/transports/mqtt.ts');
-    expect(device.filter((path) => path.startsWith('src/emulator/'))).toEqual([]);
-    const emulator = reach(chunkWith('src/cli/emulator.ts'), true);
-    expect(emulator).toContain('src/emulator/emulator.ts');
-    expect(emulator.filter((path) => /^src\/(transports|hub|net|compose)/.test(path))).toEqual([]);
   });
 });

@@ -152,6 +152,7 @@ const ROADS: Record<Exclude<RegistrationState['name'], 'Done'>, () => Driver> = 
   Idle: () => new Driver(),
   AwaitingCredential: () => new Driver().start(),
   AwaitingConnection: () => new Driver().start().credential(),
+  AwaitingLookupReply: () => new Driver({ lookUpFirst: true }).start().connect(),
   AwaitingRegisterReply: () => new Driver().start().connect(),
   AwaitingActivation: () => new Driver({ attestation: 'tpm' }).start().connect().challenge(),
   AwaitingPollTime: () => new Driver().start().connect().reply(202, ASSIGNING, { retryAfter: '3' }),
@@ -513,5 +514,87 @@ describe('a network that fails', () => {
     driver.start();
     expect(driver.error).toMatchObject({ code: 'ERR_DPS_CLOCK_IMPLAUSIBLE', retryable: true });
     expect(driver.error.message).toContain('1970-01-01');
+  });
+});
+
+describe('a status lookup first', () => {
+  const looking = (config: Partial<RegistrationConfig> = {}): Driver =>
+    new Driver({ ...config, lookUpFirst: true }).start().connect();
+
+  it('asks with the registration id alone', () => {
+    const { effects } = looking({ payload: { modelId: 'x' } });
+    const request = effects.flatMap((effect) => (effect.type === 'SendRequest' ? [effect.request] : []))[0];
+    expect(request).toEqual({ kind: 'statusLookup', body: encodeUtf8('{"registrationId":"dev-1"}') });
+  });
+
+  it('ends the registration when DPS knows the device', () => {
+    const driver = looking().reply(200, ASSIGNED.registrationState);
+    expect(driver.registration.state).toMatchObject({
+      outcome: { kind: 'assigned', result: { assignedHub: 'hub.azure-devices.net' }, slot: 0 },
+    });
+    expect(driver.sent()).toEqual(['statusLookup']);
+  });
+
+  it.each<[string, number, unknown]>([
+    ['nothing', 404, { errorCode: 404201 }],
+    ['a registration under way', 200, { registrationId: 'dev-1', status: 'assigning' }],
+    ['one that failed', 200, { registrationId: 'dev-1', status: 'failed', errorCode: 400207 }],
+    ['one that was disabled', 200, { registrationId: 'dev-1', status: 'disabled' }],
+    ['what no lookup finds', 200, 'OK'],
+  ])('registers at once, on the same connection, after %s', (_what, status, body) => {
+    const driver = looking().reply(status, body);
+    expect(driver.sent()).toEqual(['statusLookup', 'register']);
+    expect(driver.count('OpenConnection')).toBe(1);
+    expect(driver.reply(200, ASSIGNED).state).toBe('Done');
+  });
+
+  it.each([429, 500])('waits after %i as DPS asks, and then registers', (status) => {
+    const driver = looking().reply(status, {}, { retryAfter: '20' });
+    expect(registrationWakeAtMs(driver.registration)).toBeGreaterThanOrEqual(driver.nowMs + 20_000);
+    driver.wake();
+    expect(driver.sent()).toEqual(['statusLookup', 'register']);
+  });
+
+  it('registers with the next credential when the first is refused', () => {
+    const driver = looking({ slots: 2 }).reply(401, { errorCode: 401002 }).connect();
+    expect(driver.sent()).toEqual(['statusLookup', 'register']);
+    expect(looking().reply(401, { errorCode: 401002 }).error.code).toBe('ERR_DPS_SERVICE_UNAUTHORIZED');
+  });
+
+  it.each<[string, (driver: Driver) => Driver]>([
+    ['was lost', (driver) => driver.fails(lost())],
+    ['never comes', (driver) => driver.wake()],
+  ])('asks again when the answer %s', (_how, go) => {
+    const driver = go(looking()).wake().opened();
+    expect(driver.sent()).toEqual(['statusLookup', 'statusLookup']);
+  });
+
+  it('is paid for like every request', () => {
+    const driver = looking().reply(404, {}).reply(503, {}, { retryAfter: '0' });
+    expect(driver.sent()).toHaveLength(2);
+    expect(registrationWakeAtMs(driver.registration)).toBeGreaterThanOrEqual(driver.nowMs + 1_000);
+  });
+});
+
+describe('what was before', () => {
+  it('counts: the numbers of orders, and the requests', () => {
+    const budget = { tokens: 0, atMs: 1_000 };
+    let registration = newRegistration(CONFIG, { ticket: 41, budget });
+    const feed = (input: RegistrationInput): RegistrationEffect[] => {
+      const step = stepRegistration(registration, input, { monotonicMs: 1_000, wallMs: WALL_MS, random: 0 });
+      registration = step.registration;
+      return [...step.effects];
+    };
+    expect(feed({ type: 'Started' })).toContainEqual(
+      expect.objectContaining({ type: 'PrepareCredential', ticket: 42 }),
+    );
+    feed({ type: 'CredentialReady', ticket: 42 });
+    feed({ type: 'ConnectionOpened', ticket: 43 });
+    expect(registration.state).toEqual({ name: 'AwaitingRetryTime', atMs: 2_000 });
+  });
+
+  it('ran out before it began: the deadline does not begin anew', () => {
+    const driver = new Driver({ deadlineFromMs: 1_000 - CONFIG.deadlineMs }).start();
+    expect(driver.feed({ type: 'Woke' }).error.code).toBe('ERR_DPS_DEADLINE');
   });
 });

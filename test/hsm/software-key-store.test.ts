@@ -278,6 +278,34 @@ describe('a key store', () => {
     await store.add('b', symmetric('dev-1'));
   });
 
+  it('keeps the lock for as long as a cancelled write still goes on', async () => {
+    const { store, options } = await makeTestStore();
+    await store.close();
+    const controller = new AbortController();
+    const events: string[] = [];
+    const io: DurableIo = {
+      ...nodeDurableIo,
+      unlink: (path) => {
+        if (path.endsWith('/lock')) events.push('unlocked');
+        return nodeDurableIo.unlink(path);
+      },
+      rename: async (from, to) => {
+        controller.abort(new Error('enough'));
+        // Time enough to give the lock back, for who does not wait.
+        for (let turn = 0; turn < 2000 && events.length === 0; turn += 1) {
+          await new Promise((resolve) => setImmediate(resolve));
+        }
+        await nodeDurableIo.rename(from, to);
+        events.push('written');
+      },
+    };
+    const slow = await openKeyStore({ ...options, io });
+    const error = await failureOf(slow.add('a', symmetric('dev-1'), controller.signal));
+    expect(error).toMatchObject({ code: 'ERR_DPS_CANCELLED' });
+    await slow.close();
+    expect(events).toEqual(['written', 'unlocked']);
+  });
+
   it('shows nothing when it is printed', async () => {
     const { store } = await makeTestStore();
     const key = createSecretKey(randomBytes(64));

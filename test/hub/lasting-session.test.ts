@@ -6,6 +6,7 @@ import { LastingSession, MAX_WAITING_OPERATIONS } from '../../src/hub/lasting-se
 import { FakeHubSession, twinOf } from '../fakes/fake-hub-session.js';
 import { CountingAbort, failureOf, HubBench } from '../fakes/hub-bench.js';
 import { settle } from '../fakes/hub-broker.js';
+import { turns } from '../fakes/run-world.js';
 
 const LOST = hubConnectionLost('hub.example:8883', 'was cut');
 const REFUSED = new TransportError({
@@ -282,6 +283,22 @@ describe('what is sent', () => {
     await Promise.all([one, two, three]);
     expect(first.taken).toEqual([]);
     expect(second.taken).toEqual(['report {"n":1}', 'telemetry ', 'report {"n":2}']);
+  });
+
+  it('keeps its place also when its failure is known late: what was written last stays last', async () => {
+    const desk = newDesk();
+    const first = online(desk);
+    Object.assign(first, { isAnswering: false, failsLate: true });
+    const one = desk.handle.report({ n: 1 });
+    await turns(1);
+    first.lose(LOST);
+    await Promise.resolve();
+    expect(desk.handle.isOnline).toBe(false);
+    const two = desk.handle.report({ n: 2 });
+    await turns();
+    const second = online(desk);
+    await Promise.all([one, two]);
+    expect(second.taken).toEqual(['report {"n":1}', 'report {"n":2}']);
   });
 
   it.each([

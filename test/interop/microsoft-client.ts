@@ -9,7 +9,7 @@ import type { Client, Twin } from 'azure-iot-device';
 export type Credential = { readonly symmetricKey: string } | { readonly cert: string; readonly key: string };
 
 export interface RegisterOptions {
-  readonly transport: 'mqtt' | 'https';
+  readonly transport: 'mqtt' | 'amqp' | 'https';
   /** `host:port` */
   readonly endpoint: string;
   readonly idScope: string;
@@ -60,7 +60,7 @@ export const commands = {
   async register(options: RegisterOptions): Promise<RegistrationState> {
     const { ProvisioningDeviceClient } = (await import('azure-iot-provisioning-device')).default;
     const client = ProvisioningDeviceClient.create(
-      options.transport === 'mqtt' ? options.endpoint : aimHttpsAt(options.endpoint),
+      options.transport === 'https' ? aimHttpsAt(options.endpoint) : options.endpoint,
       options.idScope,
       await makeTransport(options.transport),
       (await makeSecurityClient(options)) as Parameters<typeof ProvisioningDeviceClient.create>[3],
@@ -203,6 +203,7 @@ function aimHttpsAt(endpoint: string): string {
 
 async function makeTransport(transport: RegisterOptions['transport']) {
   if (transport === 'mqtt') return new (await import('azure-iot-provisioning-device-mqtt')).default.Mqtt();
+  if (transport === 'amqp') return new (await import('azure-iot-provisioning-device-amqp')).default.Amqp();
   return new (await import('azure-iot-provisioning-device-http')).default.Http();
 }
 

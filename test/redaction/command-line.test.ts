@@ -25,7 +25,7 @@ import { expectNoLeaks, type Outputs } from './channels.js';
 
 /** Processes go by the clock of this machine. */
 const START_MS = Date.now();
-const PROGRAM = fileURLToPath(new URL('../../dist/src/cli/main.js', import.meta.url));
+const PROGRAM = fileURLToPath(new URL('../../dist/dps-device.mjs', import.meta.url));
 
 interface Ended {
   readonly status: number | null;

@@ -1,0 +1,21 @@
+import type { Clock } from '../../../src/core/clock.js';
+import type { TpmLink } from './link.js';
+import type { TpmLinkName } from './link-uri.js';
+
+/** Makes the link of that name. Nothing is opened yet; what a kind needs is loaded when it is used. */
+export async function openTpmLink(name: TpmLinkName, clock: Clock): Promise<TpmLink> {
+  switch (name.kind) {
+    case 'device':
+      return new (await import('./device.js')).DeviceLink(name.path, clock);
+    case 'swtpm':
+      return new (await import('./swtpm.js')).SwtpmLink(name.target, clock);
+    case 'mssim':
+      return new (await import('./mssim.js')).MssimLink(name.target, clock);
+    default:
+      return unreachable(name);
+  }
+}
+
+function unreachable(value: never): never {
+  throw new TypeError(`Unreachable: ${JSON.stringify(value)}`);
+}
