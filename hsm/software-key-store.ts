@@ -63,6 +63,11 @@ export interface KeyStoreOptions extends SealingOptions {
   readonly processes?: ProcessTable;
 }
 
+/** One entry of a store. */
+export interface KeyStoreHsmOptions extends Omit<KeyStoreOptions, 'create'> {
+  readonly entry: string;
+}
+
 const OPTION_NAMES = ['directory', 'create', 'clock', 'io', 'processes', ...SEALING_OPTION_NAMES];
 const HSM_OPTION_NAMES = OPTION_NAMES.filter((name) => name !== 'create').concat('entry');
 
@@ -97,10 +102,7 @@ export async function openKeyStore(options: KeyStoreOptions, signal?: CancelSign
  *
  * @throws as `openKeyStore` and `SoftwareKeyStore.hsm` do.
  */
-export async function keyStoreHsm(
-  options: Omit<KeyStoreOptions, 'create'> & { readonly entry: string },
-  signal?: CancelSignal,
-): Promise<KeyStoreHsm> {
+export async function keyStoreHsm(options: KeyStoreHsmOptions, signal?: CancelSignal): Promise<KeyStoreHsm> {
   const bag = checkOptionNames(options, HSM_OPTION_NAMES, 'the key store');
   const name = requiredText(bag, 'entry', 'the name of the entry with the key of this device');
   checkName(name);

@@ -176,6 +176,14 @@ async function resolveHsm(hsm: Hsm | HsmDescription, clock: Clock, signal: Abort
       const { kind: _, ...options } = hsm;
       return x509FileHsm({ clock, ...options } as X509FileHsmOptions, signal);
     }
+    case 'keyStore': {
+      const { kind: _, ...options } = hsm;
+      return (await import('../hsm/software-key-store.js')).keyStoreHsm({ clock, ...options }, signal);
+    }
+    case 'tpm': {
+      const { kind: _, ...options } = hsm;
+      return (await import('../hsm/tpm2.js')).tpm2Hsm({ clock, ...options }, signal);
+    }
     default:
       return unreachable(hsm);
   }

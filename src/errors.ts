@@ -80,6 +80,7 @@ export type DpsErrorCode =
   | 'ERR_DPS_PROTOCOL_BODY'
   | 'ERR_DPS_PROTOCOL_STATUS'
   | 'ERR_DPS_PROTOCOL_MQTT'
+  | 'ERR_DPS_PROTOCOL_AMQP'
   | 'ERR_DPS_PROTOCOL_TWIN'
   // ServiceError: DPS or hub said no
   | 'ERR_DPS_SERVICE_BAD_REQUEST'
@@ -192,6 +193,7 @@ export type TransportPhase =
   | 'tls'
   | 'websocket'
   | 'mqtt-connect'
+  | 'amqp-open'
   | 'request'
   | 'established';
 

@@ -160,7 +160,7 @@ export class Performer {
         this.#begin(effect.ticket, (signal) => this.#stage(effect, signal));
         break;
       case 'CommitIdentity':
-        this.#begin(effect.ticket, (signal) => this.#commit(effect.ticket, signal));
+        this.#begin(effect.ticket, (signal) => this.#commit(effect, signal));
         break;
       case 'DiscardIdentity':
         this.#discard();
@@ -300,12 +300,17 @@ export class Performer {
     }
   }
 
-  async #commit(ticket: number, signal: AbortSignal): Promise<JourneyInput> {
+  async #commit(
+    { ticket, slot }: Extract<JourneyEffect, { type: 'CommitIdentity' }>,
+    signal: AbortSignal,
+  ): Promise<JourneyInput> {
+    const { hsm } = this.#parts;
     try {
-      await asTpm(this.#parts.hsm).commit(signal);
+      if (hsm.kind === 'tpm') await hsm.commit(signal);
+      else await hsm.accepted?.(slot, signal);
       return { type: 'IdentityCommitted', ticket };
     } catch (error) {
-      throw hsmFailure(error, 'commit hub identity');
+      throw hsmFailure(error, 'commit identity');
     }
   }
 

@@ -1,4 +1,6 @@
+import type { KeyStoreHsmOptions } from '../hsm/software-key-store.js';
 import type { SymmetricKeyHsmOptions } from '../hsm/symmetric-key.js';
+import type { Tpm2HsmOptions } from '../hsm/tpm2.js';
 import type { X509FileHsmOptions } from '../hsm/x509-file.js';
 import type { Hsm } from './core/attestation.js';
 import type { Clock, Random } from './core/clock.js';
@@ -16,7 +18,9 @@ import { kindOf } from './value-kind.js';
 /** An HSM by description; the code behind it is loaded when it is used. */
 export type HsmDescription =
   | ({ readonly kind: 'symmetricKey' } & SymmetricKeyHsmOptions)
-  | ({ readonly kind: 'x509' } & X509FileHsmOptions);
+  | ({ readonly kind: 'x509' } & X509FileHsmOptions)
+  | ({ readonly kind: 'keyStore' } & KeyStoreHsmOptions)
+  | ({ readonly kind: 'tpm' } & Tpm2HsmOptions);
 
 export type DpsTransportName = 'mqtt' | 'mqtt-ws' | 'https';
 export type HubTransportName = 'mqtt' | 'mqtt-ws';
@@ -159,7 +163,7 @@ function checkOptions(options: unknown, checks: Readonly<Record<string, Check>>,
 
 /** True for an object of the application's own, false for a description. */
 export function isHsmObject(hsm: Hsm | HsmDescription): hsm is Hsm {
-  return typeof hsm.registrationId === 'function';
+  return 'registrationId' in hsm && typeof hsm.registrationId === 'function';
 }
 
 function hsmProblem(value: unknown): string | undefined {
@@ -170,14 +174,12 @@ function hsmProblem(value: unknown): string | undefined {
     tpm: ['endorsement', 'activate', 'sign', 'stage', 'commit', 'discard'],
   };
   const { kind, registrationId } = value;
+  // What an entry of a key store is, the store says.
+  if (kind === 'keyStore') return undefined;
   const needed = typeof kind === 'string' && Object.hasOwn(kinds, kind) ? kinds[kind] : undefined;
-  if (needed === undefined) return `kind must be one of ${Object.keys(kinds).join(', ')}.`;
+  if (needed === undefined) return `kind must be one of ${[...Object.keys(kinds), 'keyStore'].join(', ')}.`;
   const isOwn = needed.some((name) => typeof value[name] === 'function');
-  if (!isOwn && typeof registrationId !== 'function') {
-    return kind === 'tpm'
-      ? 'there is no TPM driver in this version: give an object of your own that fulfils TpmHsm.'
-      : undefined;
-  }
+  if (!isOwn && typeof registrationId !== 'function') return undefined;
   const absent = ['registrationId', ...needed].find((name) => typeof value[name] !== 'function');
   return absent === undefined
     ? undefined

@@ -66,7 +66,7 @@ export function reporter(log: ProgressLog): (event: ProgressEvent) => void {
 /** What the application gets of a hub that has accepted the device. */
 export function provisionedDevice(
   { hub, hsm }: ProvisioningParts,
-  { registrationId }: JourneyConfig,
+  { registrationId, attestation }: JourneyConfig,
   arrival: Arrival,
 ): ProvisionedDevice {
   const { result, slot, source, twin } = arrival;
@@ -76,6 +76,7 @@ export function provisionedDevice(
   return {
     assignment: result,
     registrationId,
+    attestation,
     assignedHub,
     deviceId,
     source,
@@ -106,6 +107,7 @@ export async function journeyConfig(parts: ProvisioningParts): Promise<JourneyCo
     hubTransport: parts.hub.name,
     endpoint: parts.endpoint,
     hasStore: parts.store !== undefined,
+    tellsAcceptance: hsm.kind !== 'tpm' && hsm.accepted !== undefined,
     reprovision: parts.reprovision ?? false,
     startSpreadMs: parts.startSpreadMs ?? 0,
     deadlineMs,

@@ -26,14 +26,27 @@ const APART = ['dist/src/cli/emulator.js', 'dist/src/cli/keys-certificates.js'];
 const ENGINES = { ws: 'dist/chunks/websocket-engine.js', rhea: 'dist/chunks/amqp-engine.js' };
 const targets = [...new Set(targetsOf(manifest.exports))];
 
-/** All chunks that load an engine are in its folder. */
+/** What the front door loads lazily and is a door, or a file, of its own; see `buildDoors`. */
+const LAZY = ['dist/hsm/software-key-store.js', 'dist/hsm/tpm2.js'];
+
+const doorsApart = {
+  name: 'doors-apart',
+  setup({ onResolve }) {
+    onResolve({ filter: /^\.\.?\// }, ({ path, kind, resolveDir }) => {
+      const target = posix.join('dist', posix.relative(process.cwd(), posix.join(resolveDir, path)));
+      if (kind !== 'dynamic-import' || !LAZY.includes(target)) return undefined;
+      return { path: posix.relative(posix.dirname(FRONT_DOOR), target), external: true };
+    });
+  },
+};
+
+/** What loads an engine lazily is a chunk, and in its folder. The emulator, which is no device, takes them in. */
 const enginesApart = {
   name: 'engines-apart',
   setup({ onResolve }) {
-    onResolve({ filter: new RegExp(`^(${Object.keys(ENGINES).join('|')})$`) }, ({ path }) => ({
-      path: `./${posix.basename(ENGINES[path])}`,
-      external: true,
-    }));
+    onResolve({ filter: new RegExp(`^(${Object.keys(ENGINES).join('|')})$`) }, ({ path, kind }) =>
+      kind === 'dynamic-import' ? { path: `./${posix.basename(ENGINES[path])}`, external: true } : undefined,
+    );
   },
 };
 
@@ -85,7 +98,10 @@ function settings() {
 async function buildDoors() {
   const entries = targets.filter((target) => target.endsWith('.js'));
   const runs = await Promise.all([
-    buildTogether(entries.filter((target) => target === FRONT_DOOR)),
+    buildTogether(
+      entries.filter((target) => target === FRONT_DOOR),
+      [doorsApart],
+    ),
     buildTogether(entries.filter((target) => target !== FRONT_DOOR).concat(APART)),
     buildEngines(),
   ]);
@@ -105,8 +121,11 @@ async function buildEngines() {
 }
 
 /** What is external to a run of esbuild only because another one makes it. */
-function withEngines(metafile) {
-  const files = new Map(Object.values(ENGINES).map((target) => [`./${posix.basename(target)}`, target]));
+function withOthers(metafile) {
+  const files = new Map([
+    ...Object.values(ENGINES).map((target) => [`./${posix.basename(target)}`, target]),
+    ...LAZY.map((target) => [posix.relative(posix.dirname(FRONT_DOOR), target), target]),
+  ]);
   for (const { imports } of Object.values(metafile.outputs)) {
     for (const each of imports) {
       if (!files.has(each.path)) continue;
@@ -117,16 +136,16 @@ function withEngines(metafile) {
   return metafile;
 }
 
-async function buildTogether(entries) {
+async function buildTogether(entries, plugins = []) {
   const { metafile, outputFiles } = await build({
     ...settings(),
     entryPoints: Object.fromEntries(entries.map((target) => [nameOf(target), `${nameOf(target)}.ts`])),
     splitting: true,
     chunkNames: 'chunks/[name]-[hash]',
-    plugins: [enginesApart, ...settings().plugins],
+    plugins: [...plugins, enginesApart, ...settings().plugins],
   });
   writeAll(outputFiles);
-  return withEngines(metafile);
+  return withOthers(metafile);
 }
 
 /**

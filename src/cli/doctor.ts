@@ -113,7 +113,7 @@ async function examine(examined: Case): Promise<DoctorReport> {
     checkNodeSettings(io.env, options.text('ca-file') !== undefined),
   ]);
   add(await checkConfiguration(options, io, signal));
-  const identity = await examineIdentity(options, secrets, clock, signal);
+  const identity = await examineIdentity(options, secrets, clock, { env: io.env, signal });
   add(identity.findings);
   const authorities = await examineAuthorities(options, io, clock, signal);
   add(authorities.findings);

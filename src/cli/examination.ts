@@ -7,7 +7,7 @@ import { checkSymmetricKey } from '../doctor/key-check.js';
 import type { Service } from '../doctor/network-check.js';
 import { ConfigurationError } from '../errors.js';
 import { UsageError } from './cli-errors.js';
-import { chooseIdentity, type Identity } from './identity.js';
+import { chooseIdentity, type Identity, type IdentitySources } from './identity.js';
 import type { CliIo } from './io.js';
 import type { Options } from './options.js';
 import { checkTarget } from './output-file.js';
@@ -42,11 +42,11 @@ export async function examineIdentity(
   options: Options,
   secrets: Tried<GivenSecrets>,
   clock: Clock,
-  signal: AbortSignal,
+  { env, signal }: IdentitySources,
 ): Promise<ExaminedIdentity> {
   const { value } = secrets;
   const chosen: Tried<Identity> =
-    value === undefined ? { error: secrets.error } : await tried(() => chooseIdentity(options, value, signal));
+    value === undefined ? { error: secrets.error } : await tried(() => chooseIdentity(options, value, { env, signal }));
   if (chosen.value === undefined) {
     const { error } = chosen;
     return { findings: error === undefined ? [] : [failed('identity', error)], client: undefined };

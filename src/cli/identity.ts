@@ -2,6 +2,8 @@ import { readPublicFile } from '../../hsm/secret-file.js';
 import { ConfigurationError } from '../errors.js';
 import type { HsmDescription } from '../provision-options.js';
 import { UsageError } from './cli-errors.js';
+import type { CliIo } from './io.js';
+import { chooseSealing } from './key-store-sealing.js';
 import type { Options } from './options.js';
 import type { GivenSecret, GivenSecrets } from './secrets.js';
 
@@ -12,16 +14,20 @@ export interface Identity {
   readonly origin: string;
 }
 
-type Attestation = 'symmetric-key' | 'x509';
+type Attestation = 'symmetric-key' | 'x509' | 'key-store' | 'tpm';
 
 const SECRETS_OF: Readonly<Record<Attestation, readonly string[]>> = {
   'symmetric-key': ['symmetric-key', 'secondary-symmetric-key', 'group-key', 'secondary-group-key'],
   x509: ['cert-key', 'key-passphrase'],
+  'key-store': [],
+  tpm: [],
 };
 
 const FILES_OF: Readonly<Record<Attestation, readonly string[]>> = {
   'symmetric-key': [],
   x509: ['cert-file', 'chain-file'],
+  'key-store': ['key-name'],
+  tpm: ['tpm'],
 };
 
 /**
@@ -30,27 +36,47 @@ const FILES_OF: Readonly<Record<Attestation, readonly string[]>> = {
  * @throws {UsageError | ConfigurationError} when nothing was given, too little, or two identities.
  * @throws {HsmError} when the certificate has to be read here and cannot be.
  */
-export async function chooseIdentity(options: Options, secrets: GivenSecrets, signal: AbortSignal): Promise<Identity> {
+export async function chooseIdentity(
+  options: Options,
+  secrets: GivenSecrets,
+  { env, signal }: IdentitySources,
+): Promise<Identity> {
   const attestation = chooseAttestation(options, secrets);
-  return attestation === 'x509' ? x509Identity(options, secrets, signal) : symmetricKeyIdentity(options, secrets);
+  switch (attestation) {
+    case 'x509':
+      return x509Identity(options, secrets, signal);
+    case 'key-store':
+      return keyStoreIdentity(options, secrets, env);
+    case 'tpm':
+      return tpmIdentity(options);
+    default:
+      return symmetricKeyIdentity(options, secrets);
+  }
+}
+
+/** Beside what was given: systemd credentials, and the end of patience. */
+export interface IdentitySources {
+  readonly env: CliIo['env'];
+  readonly signal: AbortSignal;
 }
 
 function chooseAttestation(options: Options, secrets: GivenSecrets): Attestation {
   const wanted = options.text('attestation') as Attestation | undefined;
-  const key = givenFor('symmetric-key', options, secrets);
-  const certificate = givenFor('x509', options, secrets);
-  if (key.length > 0 && certificate.length > 0) throw twoIdentities(options, [...key, ...certificate]);
-  const given: Attestation | undefined = key.length > 0 ? 'symmetric-key' : certificate.length > 0 ? 'x509' : undefined;
-  if (wanted !== undefined && given !== undefined && wanted !== given) {
-    throw twoIdentities(options, [`${options.label('attestation')} (${wanted})`, ...key, ...certificate]);
+  const labels = ATTESTATIONS.map((each) => givenFor(each, options, secrets));
+  const given = ATTESTATIONS.filter((_, index) => labels[index]?.length);
+  if (given.length > 1) throw twoIdentities(options, labels.flat());
+  if (wanted !== undefined && given.length > 0 && wanted !== given[0]) {
+    throw twoIdentities(options, [`${options.label('attestation')} (${wanted})`, ...labels.flat()]);
   }
-  const attestation = wanted ?? given;
+  const attestation = wanted ?? given[0];
   if (attestation !== undefined) return attestation;
   throw options.missing(
     'attestation',
-    'Nothing says how this device proves who it is. Give --registration-id with --symmetric-key-file, or --cert-file with --cert-key-file.',
+    'Nothing says how this device proves who it is. Give --registration-id with --symmetric-key-file, --cert-file with --cert-key-file, --key-store with --key-name, or --tpm.',
   );
 }
+
+const ATTESTATIONS: readonly Attestation[] = ['symmetric-key', 'x509', 'key-store', 'tpm'];
 
 /** Labels of all that was given for one kind of attestation. */
 function givenFor(attestation: Attestation, options: Options, secrets: GivenSecrets): string[] {
@@ -128,6 +154,35 @@ async function x509Identity(options: Options, secrets: GivenSecrets, signal: Abo
   return {
     hsm: { ...common, certificatePem, keyPem: key.source, ...(chainPem !== undefined && { chainPem }) },
     origin,
+  };
+}
+
+async function keyStoreIdentity(options: Options, secrets: GivenSecrets, env: CliIo['env']): Promise<Identity> {
+  const directory = options.text('key-store');
+  const entry = options.text('key-name');
+  if (directory === undefined) {
+    throw options.missing('key-store', '--key-store is missing: give the folder of the key store.');
+  }
+  if (entry === undefined) {
+    throw options.missing('key-name', '--key-name is missing: give the name of the entry with the key of this device.');
+  }
+  const sealing = await chooseSealing({ options, secrets, env });
+  return {
+    hsm: { kind: 'keyStore', directory, entry, ...sealing },
+    origin: `entry ${entry} of the key store ${options.place('key-store')}`,
+  };
+}
+
+function tpmIdentity(options: Options): Identity {
+  const link = options.text('tpm');
+  const registrationId = options.text('registration-id');
+  return {
+    hsm: {
+      kind: 'tpm',
+      ...(link === undefined ? {} : { link }),
+      ...(registrationId === undefined ? {} : { registrationId }),
+    },
+    origin: `TPM at ${link ?? 'tpm2:/dev/tpmrm0'}`,
   };
 }
 

@@ -34,7 +34,7 @@ export async function readSettings(
   if (idScope === undefined) {
     throw options.missing('id-scope', '--id-scope is missing: copy it from the overview page of the DPS instance.');
   }
-  const { hsm, origin } = await chooseIdentity(options, secrets, signal);
+  const { hsm, origin } = await chooseIdentity(options, secrets, { env: io.env, signal });
   const transport = {
     // The command line lets no other words pass.
     dps: (options.text('transport') ?? 'mqtt') as DpsTransportName,
@@ -47,7 +47,7 @@ export async function readSettings(
   const state = options.text('state');
   return {
     origin,
-    facts: { idScope, attestation: hsm.kind, transport },
+    facts: { idScope, transport },
     provision: {
       idScope,
       hsm,

@@ -1,6 +1,7 @@
 import { listSealedEntries } from '../../hsm/software-key-store.js';
 import { UsageError } from './cli-errors.js';
-import { chooseSealing, type KeysContext, type KeysWork, openStore, storeDirectory } from './keys-work.js';
+import { chooseSealing } from './key-store-sealing.js';
+import { type KeysContext, type KeysWork, openStore, storeDirectory } from './keys-work.js';
 
 /** `keys list`. */
 export const listKeys: KeysWork = async (context) => {

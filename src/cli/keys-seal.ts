@@ -1,4 +1,5 @@
-import { chooseSealing, type KeysWork, makeKeyFileIfMissing, openStore } from './keys-work.js';
+import { chooseSealing } from './key-store-sealing.js';
+import { type KeysWork, makeKeyFileIfMissing, openStore } from './keys-work.js';
 
 /** `keys seal`. */
 export const sealKeys: KeysWork = async (context) => {

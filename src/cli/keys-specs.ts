@@ -5,7 +5,7 @@ import { type CommandSpec, type OptionSpec, type SecretSpec, secretFileOption } 
 
 /** The command lines of `dps-device keys …`. */
 
-const STORE: OptionSpec = {
+export const STORE: OptionSpec = {
   name: 'key-store',
   kind: 'path',
   placeholder: 'DIR',
@@ -13,7 +13,7 @@ const STORE: OptionSpec = {
   standsFor: ['hsm.directory'],
 };
 
-const NAME: OptionSpec = {
+export const NAME: OptionSpec = {
   name: 'key-name',
   kind: 'text',
   placeholder: 'NAME',
@@ -30,13 +30,13 @@ const REGISTRATION_ID: OptionSpec = {
   problem: registrationIdProblem,
 };
 
-const PASSPHRASE: SecretSpec = {
+export const PASSPHRASE: SecretSpec = {
   name: 'key-store-passphrase',
   help: 'Passphrase that seals the key store; one line end is dropped.',
   standsFor: ['hsm.passphrase'],
 };
 
-const SEALING_KEY: OptionSpec = {
+export const SEALING_KEY: OptionSpec = {
   name: 'key-store-key-file',
   kind: 'path',
   placeholder: 'FILE',

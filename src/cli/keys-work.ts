@@ -1,14 +1,12 @@
-import { stat } from 'node:fs/promises';
-import { join } from 'node:path';
 import { makeKeyFile, type SealingOptions } from '../../hsm/key-store/sealing-secret.js';
 import { openKeyStore, type SoftwareKeyStore } from '../../hsm/software-key-store.js';
 import { isDpsError } from '../errors.js';
-import { UsageError } from './cli-errors.js';
 import type { CommandLog } from './command-log.js';
 import type { CliIo } from './io.js';
+import { chooseSealing } from './key-store-sealing.js';
 import type { Options } from './options.js';
 import { checkTarget, writeFileWhole } from './output-file.js';
-import type { GivenSecret, GivenSecrets } from './secrets.js';
+import type { GivenSecrets } from './secrets.js';
 import type { InputSource } from './text-file.js';
 
 /** What a command of `keys` works with. */
@@ -16,47 +14,13 @@ export interface KeysContext {
   readonly options: Options;
   readonly secrets: GivenSecrets;
   readonly io: CliIo;
+  readonly env: CliIo['env'];
   readonly log: CommandLog;
   readonly signal: AbortSignal;
 }
 
 /** Does it; what it gives is printed, an object as JSON. */
 export type KeysWork = (context: KeysContext) => Promise<object | string>;
-
-const SYSTEMD_KEY = 'dps-key-store-key';
-
-/** Of the store that is there; `prefix` is `new-` for what is to seal it from now on. */
-export async function chooseSealing(
-  { options, secrets, io }: KeysContext,
-  prefix: '' | 'new-' = '',
-): Promise<SealingOptions> {
-  const keyOption = `${prefix}key-store-key-file`;
-  const key = options.text(keyOption);
-  const passphrase = secrets.get(`${prefix}key-store-passphrase`);
-  const chosen =
-    key === undefined || passphrase === undefined ? undefined : chooseLayer(options, keyOption, passphrase);
-  if (key !== undefined && chosen !== 'passphrase') return { sealingKey: { file: key } };
-  if (passphrase !== undefined) return { passphrase: passphrase.source };
-  const credentialsDirectory = io.env.CREDENTIALS_DIRECTORY ?? '';
-  if (prefix === '' && credentialsDirectory !== '' && (await isThere(join(credentialsDirectory, SYSTEMD_KEY)))) {
-    return { sealingKey: { credential: SYSTEMD_KEY }, credentialsDirectory };
-  }
-  const name = `--${prefix}key-store-key-file`;
-  throw options.missing(
-    keyOption,
-    `Nothing says how the key store is ${prefix === '' ? 'sealed' : 'to be sealed from now on'}: give ${name} or --${prefix}key-store-passphrase-file.`,
-  );
-}
-
-/** A flag wins over what happens to be in the environment. */
-function chooseLayer(options: Options, keyOption: string, passphrase: GivenSecret): 'key' | 'passphrase' {
-  const isKeyFlag = options.layer(keyOption) === 'flag';
-  const isPassphraseFlag = passphrase.label.startsWith('--');
-  if (isKeyFlag !== isPassphraseFlag) return isKeyFlag ? 'key' : 'passphrase';
-  throw new UsageError(
-    `${options.label(keyOption)} and ${passphrase.label} are both given. One of them seals the key store: leave the other out.`,
-  );
-}
 
 /** Opens the store that the options name. */
 export async function openStore(context: KeysContext): Promise<SoftwareKeyStore> {
@@ -125,11 +89,4 @@ export async function findTarget(
       return { path: source.path };
     },
   };
-}
-
-async function isThere(path: string): Promise<boolean> {
-  return stat(path).then(
-    () => true,
-    () => false,
-  );
 }

@@ -81,7 +81,7 @@ async function runKeys({ spec, load }: KeysDoor, args: readonly string[], contex
   const secrets = await findSecrets(spec.secrets, options, taken, io, signal);
   failureContext.optionNames = findOptionNames(spec, options, secrets);
   const work = await load();
-  const result = await work({ options, secrets, io, log, signal });
+  const result = await work({ options, secrets, io, env: io.env, log, signal });
   const text = typeof result === 'string' ? result : JSON.stringify(result, undefined, 2);
   await handOver(`${text}\n`, io, { signal });
   return EXIT.ok;

@@ -6,6 +6,7 @@ import {
   resolveDpsEndpoint,
 } from '../core/identifiers.js';
 import { folderProblem } from '../path-like.js';
+import { NAME, PASSPHRASE, SEALING_KEY, STORE } from './keys-specs.js';
 import { type CommandSpec, type SecretSpec, secretFileOption } from './option-spec.js';
 
 export const DEFAULT_TIMEOUT_SECONDS = 300;
@@ -45,6 +46,7 @@ const SECRETS: readonly SecretSpec[] = [
     name: 'proxy-password',
     help: 'Password of the user in --proxy.',
   },
+  PASSPHRASE,
 ];
 
 const NOTES = `An option can be given in three ways; the first that is there wins:
@@ -124,7 +126,7 @@ export const PROVISION_SPEC: CommandSpec = {
     },
     {
       name: 'attestation',
-      kind: ['symmetric-key', 'x509'],
+      kind: ['symmetric-key', 'x509', 'key-store', 'tpm'],
       help: 'How the device proves who it is. Default: what the keys and certificates given are for.',
     },
     ...SECRETS.slice(0, 4).map(secretFileOption),
@@ -143,6 +145,17 @@ export const PROVISION_SPEC: CommandSpec = {
       standsFor: ['hsm.chain', 'hsm.chainPem'],
     },
     ...SECRETS.slice(4, 6).map(secretFileOption),
+    { ...STORE, help: 'Folder of a sealed key store, see dps-device keys --help; with --key-name.' },
+    { ...NAME, help: 'Entry of the key store with the key, or certificate, of this device.' },
+    SEALING_KEY,
+    secretFileOption(PASSPHRASE),
+    {
+      name: 'tpm',
+      kind: 'text',
+      placeholder: 'LINK',
+      help: 'A TPM 2.0: tpm2:/dev/tpmrm0, tpm2:swtpm:host=127.0.0.1,port=2321, tpm2:mssim:... Needs --transport https.',
+      standsFor: ['hsm.link'],
+    },
     {
       name: 'endpoint',
       kind: 'text',
@@ -171,7 +184,7 @@ export const PROVISION_SPEC: CommandSpec = {
       problem: proxyProblem,
       standsFor: ['proxy'],
     },
-    ...SECRETS.slice(6).map(secretFileOption),
+    ...SECRETS.slice(6, 7).map(secretFileOption),
     {
       name: 'state',
       kind: 'path',

@@ -32,14 +32,13 @@ export interface ResultDocument {
 /** What is known of the journey beside its outcome. */
 export interface JourneyFacts {
   readonly idScope: string;
-  readonly attestation: AttestationKind;
   readonly transport: { readonly dps: string; readonly hub: string };
   readonly connectionFile: string | undefined;
 }
 
 export function makeResultDocument(device: ProvisionedDevice, facts: JourneyFacts): ResultDocument {
-  const { assignment, registrationId, assignedHub, deviceId, source, twin } = device;
-  const { idScope, attestation, transport, connectionFile } = facts;
+  const { assignment, registrationId, attestation, assignedHub, deviceId, source, twin } = device;
+  const { idScope, transport, connectionFile } = facts;
   const enrollmentGroupId = groupOf(assignment.symmetricKey) ?? groupOf(assignment.x509);
   const { substatus, createdDateTimeUtc, lastUpdatedDateTimeUtc, etag, connectionProfile } = assignment;
   const { payload, issuedCertificateChain } = assignment;

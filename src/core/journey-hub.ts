@@ -47,11 +47,12 @@ export function hubReached(journey: Journey, arrival: Arrival, now: Now): Journe
     report({ type: 'connected', to: 'hub', peer: result.assignedHub }),
     report({ type: 'twin', desiredVersion: twin.desired.version, reportedVersion: twin.reported.version }),
   ];
-  if (!journey.memory.staged) return after(effects, accepted(journey, arrival, now));
+  if (!journey.memory.staged && journey.config.tellsAcceptance !== true)
+    return after(effects, accepted(journey, arrival, now));
   const next = newTicket(journey);
   return {
     journey: { ...next, state: { name: 'AwaitingCommit', arrival, untilMs: patienceUntilMs(now) } },
-    effects: [...effects, { type: 'CommitIdentity', ticket: next.memory.ticket }],
+    effects: [...effects, { type: 'CommitIdentity', ticket: next.memory.ticket, slot: arrival.slot }],
   };
 }
 

@@ -23,6 +23,8 @@ export interface JourneyConfig extends RegistrationConfig {
   readonly hubTransport?: string;
   /** There is a store: the journey begins with its record and saves one when the hub has accepted the device. */
   readonly hasStore?: boolean;
+  /** The HSM wants to know which credential the hub has accepted. */
+  readonly tellsAcceptance?: boolean;
   /** Asks DPS first, whatever the record says. */
   readonly reprovision?: boolean;
   /** The first packet leaves after a random part of this: devices that get power at the same moment spread. Default 0. */
@@ -56,7 +58,8 @@ export type JourneyEffect =
       readonly deviceId: string;
       readonly slot: number;
     }
-  | { readonly type: 'CommitIdentity'; readonly ticket: number }
+  /** The hub has accepted the credential in the slot: what was staged is the identity from now on. */
+  | { readonly type: 'CommitIdentity'; readonly ticket: number; readonly slot: number }
   /** Takes a staged identity back; nothing waits for it. */
   | { readonly type: 'DiscardIdentity' }
   /** The session is the application's now. `before` is the twin as it was last known, by the record if need be. */

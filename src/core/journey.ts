@@ -1,8 +1,9 @@
-import { DeadlineError, HsmError, TransportError } from '../errors.js';
+import { DeadlineError, type DpsError, HsmError, TransportError } from '../errors.js';
 import type { Now } from './clock.js';
 import { approach, goToDps, knowsHub, lifeFailed, openHub, register, startRegistration } from './journey-dps.js';
 import { accepted, hubFailed, hubReached, provisioned, saveIfDue, stepOnline } from './journey-hub.js';
 import {
+  type Arrival,
   type Journey,
   type JourneyInput,
   type JourneyState,
@@ -25,7 +26,7 @@ import {
   unreachable,
   unsaved,
 } from './journey-steps.js';
-import { bindingDifference } from './record.js';
+import { bindingDifference, type DeviceRecord } from './record.js';
 import type { LoadedRecord } from './store.js';
 
 export * from './journey-state.js';
@@ -78,7 +79,7 @@ export function stepJourney(journey: Journey, input: JourneyInput, now: Now): Jo
       return failure === undefined ? stay(journey) : hubFailed(journey, state.assignment, failure, now);
     case 'AwaitingCommit':
       if (input.type === 'IdentityCommitted') return accepted(remember(journey, { staged: false }), state.arrival, now);
-      return failure === undefined ? stay(journey) : lifeFailed(journey, failure, now);
+      return failure === undefined ? stay(journey) : notCommitted(journey, state.arrival, failure, now);
     case 'AwaitingSave':
       if (input.type === 'RecordSaved') return after([recordEvent('saved')], provisioned(journey, state.arrival));
       return failure === undefined ? stay(journey) : unsaved(provisioned(journey, state.arrival), failure);
@@ -148,7 +149,7 @@ function spread(journey: Journey, now: Now): JourneyStep {
 function depart(journey: Journey, mustAskDps: boolean, now: Now): JourneyStep {
   const { record } = journey.memory;
   if (record === undefined || !knowsHub(journey) || mustAskDps) return startRegistration(journey, now);
-  return openHub(journey, { result: record.assignment, slot: record.slot, source: 'stored' }, now);
+  return openHub(journey, { result: record.assignment, slot: knownSlot(journey, record), source: 'stored' }, now);
 }
 
 /** The operator's word, or the application's: DPS decides anew. What was known stays known until it has. */
@@ -207,6 +208,17 @@ function wake(journey: Journey, now: Now): JourneyStep {
     default:
       return stay(journey);
   }
+}
+
+/** There were more keys then, perhaps: a staged one that was committed or dropped since. */
+function knownSlot({ config }: Journey, { slot }: DeviceRecord): number {
+  return slot < config.slots ? slot : 0;
+}
+
+/** A TPM that does not commit has no hub key at the next start; a key store still has both keys, and tries them then. */
+function notCommitted(journey: Journey, arrival: Arrival, error: DpsError, now: Now): JourneyStep {
+  if (journey.memory.staged) return lifeFailed(journey, error, now);
+  return unsaved(accepted(journey, arrival, now), error);
 }
 
 /** A part of the device has not answered, and a life has no deadline to end the wait. */

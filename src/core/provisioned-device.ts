@@ -1,3 +1,4 @@
+import type { AttestationKind } from './attestation.js';
 import type { CancelSignal } from './cancel-signal.js';
 import type { HubConnectionInfo, HubSession } from './hub.js';
 import type { RegistrationResult } from './messages.js';
@@ -9,6 +10,7 @@ export interface ProvisionedDevice extends HubConnectionInfo {
   readonly assignment: RegistrationResult;
   /** The name it registered under. */
   readonly registrationId: string;
+  readonly attestation: AttestationKind;
   readonly assignedHub: string;
   readonly deviceId: string;
   /** Registered just now, or taken from a stored record. */

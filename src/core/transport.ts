@@ -43,6 +43,11 @@ export interface DpsOpenParameters {
   readonly idScope: string;
   readonly registrationId: string;
   readonly credential: DpsCredential;
+  /**
+   * The connection that gave the challenge which the token in `credential` answers. From now on it belongs to `open`,
+   * which goes on with it where a challenge is bound to its connection, and closes it otherwise.
+   */
+  readonly challenged?: DpsConnection;
 }
 
 /** One authenticated way to DPS. One exchange at a time. */

@@ -4,7 +4,12 @@
 export type AmqpAddress =
   | { readonly kind: 'dps'; readonly idScope: string; readonly registrationId: string }
   | { readonly kind: 'cbs' }
-  | { readonly kind: 'device'; readonly deviceId: string; readonly moduleId: string | undefined; readonly tail: string };
+  | {
+      readonly kind: 'device';
+      readonly deviceId: string;
+      readonly moduleId: string | undefined;
+      readonly tail: string;
+    };
 
 const REGISTRATION = /^([^/]+)\/registrations\/([^/]+)$/;
 const DEVICE = /^devices\/([^/]+)(?:\/modules\/([^/]+))?\/(.+)$/;

@@ -88,7 +88,11 @@ export class AmqpConnection {
   #isOver = false;
   #closeReason: string | undefined;
 
-  constructor(context: EmulatorContext, carrier: AmqpCarrier, makeHandler: (connection: AmqpConnection) => AmqpHandler) {
+  constructor(
+    context: EmulatorContext,
+    carrier: AmqpCarrier,
+    makeHandler: (connection: AmqpConnection) => AmqpHandler,
+  ) {
     const { stream } = carrier;
     this.number = carrier.number ?? context.nextConnection();
     this.certificateChain = carrier.certificateChain;

@@ -95,7 +95,10 @@ export function saslOutcome(code: number): Uint8Array {
 /** One frame with one field. */
 function saslFrame(performative: number, field: Uint8Array): Uint8Array {
   const size = field.length + 4;
-  const body = concatBytes(Uint8Array.of(0x00, 0x53, performative, 0xd0, 0, 0, size >> 8, size & 0xff, 0, 0, 0, 1), field);
+  const body = concatBytes(
+    Uint8Array.of(0x00, 0x53, performative, 0xd0, 0, 0, size >> 8, size & 0xff, 0, 0, 0, 1),
+    field,
+  );
   const total = body.length + HEADER_BYTES;
   return concatBytes(Uint8Array.of(0, 0, total >> 8, total & 0xff, 2, 1, 0, 0), body);
 }

@@ -90,7 +90,15 @@ export class AmqpServerCodec {
   }
 }
 
-const QUIET = ['connection_close', 'connection_error', 'disconnected', 'session_close', 'session_error', 'sender_error', 'receiver_error'];
+const QUIET = [
+  'connection_close',
+  'connection_error',
+  'disconnected',
+  'session_close',
+  'session_error',
+  'sender_error',
+  'receiver_error',
+];
 
 const SETTINGS = {
   disable_sasl: true,

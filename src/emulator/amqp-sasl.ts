@@ -51,7 +51,8 @@ export class SaslDialogue {
   #opening: TpmOpening | undefined;
 
   next(frame: SaslFrame): SaslMove {
-    if (frame.kind === 'init' && this.#opening === undefined && this.#onResponse === undefined) return this.#begin(frame);
+    if (frame.kind === 'init' && this.#opening === undefined && this.#onResponse === undefined)
+      return this.#begin(frame);
     const onResponse = this.#onResponse;
     this.#onResponse = undefined;
     if (frame.kind === 'init' || onResponse === undefined) return refuse('a SASL frame is out of place');

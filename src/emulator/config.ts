@@ -303,7 +303,10 @@ const readHostName: Read<string> = (value, path) => checked(readText(value, path
 const readHostWithoutPort: Read<string> = (value, path) => {
   const host = readHostName(value, path);
   if (splitHostPort(host, 0)?.port === 0) return host;
-  throw wrongOption(path, 'must be a host without a port; ports are given as ports.mqtt, ports.amqp, ports.https and hubs[].port');
+  throw wrongOption(
+    path,
+    'must be a host without a port; ports are given as ports.mqtt, ports.amqp, ports.https and hubs[].port',
+  );
 };
 
 /** An address goes without the brackets that set it apart from a port, which many write all the same. */

@@ -1,7 +1,7 @@
 /** The provisioning service over AMQP: links to a device's address, requests and replies as messages on them. */
 import type { Delivery, EventContext, Message, Receiver, Sender } from 'rhea';
 import { encodeUtf8 } from '../core/bytes.js';
-import type { AmqpAddress } from './amqp-address.js';
+import { type AmqpAddress, parseAddress } from './amqp-address.js';
 import type { AmqpConnection } from './amqp-connection.js';
 import { bodyOf, dataSection, propertyOf, textOf } from './amqp-rhea.js';
 import type { SaslIdentity, TpmOpening } from './amqp-sasl.js';
@@ -39,7 +39,8 @@ export class DpsAmqpSession {
     const scope = this.#context.scopes.get(idScope);
     const response = fault?.find('respond');
     if (scope === undefined || response !== undefined) {
-      this.#connection.note({ event: 'refused', detail: response ? 'fault: respond' : `there is no ID scope "${idScope}" here` });
+      const detail = response === undefined ? `there is no ID scope "${idScope}" here` : 'fault: respond';
+      this.#connection.note({ event: 'refused', detail });
       return undefined;
     }
     const caller = { registrationId, apiVersion: UNTOLD_API_VERSION };
@@ -53,12 +54,23 @@ export class DpsAmqpSession {
     return challenge.blob;
   }
 
-  /** A wrong key is let in here, and learns of it when it attaches its links, as from the real service; a TPM is not. */
+  /** Of a key only the scope is judged here: a wrong one learns of it with its first request. A TPM ends here. */
   admit(identity: SaslIdentity): boolean {
-    if (identity.kind !== 'tpm') return true;
-    const { idScope, registrationId } = identity;
-    const caller = this.#callerOf(registrationId, UNTOLD_API_VERSION, identity);
-    const refusal = this.#context.scopes.get(idScope)?.refusal(caller);
+    if (identity.kind === 'anonymous') return true;
+    const address = identity.kind === 'plain' ? parseAddress(identity.user) : { ...identity, kind: 'dps' as const };
+    if (address?.kind !== 'dps') {
+      this.#connection.note({
+        event: 'refused',
+        detail: 'the user name is not {scope}/registrations/{registration id}',
+      });
+      return false;
+    }
+    const { idScope, registrationId } = address;
+    this.#connection.identify({ service: 'dps', idScope, device: registrationId });
+    const scope = this.#context.scopes.get(idScope);
+    const caller = this.#callerOf(registrationId, UNTOLD_API_VERSION, identity, address);
+    const refusal =
+      scope === undefined ? this.#noScope(idScope) : identity.kind === 'tpm' ? scope.refusal(caller) : undefined;
     if (refusal !== undefined) this.#noteRefusal(refusal);
     return refusal === undefined;
   }
@@ -70,18 +82,13 @@ export class DpsAmqpSession {
     this.#connection.identify({ service: 'dps', idScope, device: registrationId });
     const apiVersion = textOf(link.properties, 'com.microsoft:api-version') ?? '';
     const agent = textOf(link.properties, 'com.microsoft:client-version') ?? '';
-    if (!this.#isConnected) this.#connection.note({ event: 'connect', detail: `api-version ${apiVersion} ${agent}`.trimEnd() });
+    if (!this.#isConnected)
+      this.#connection.note({ event: 'connect', detail: `api-version ${apiVersion} ${agent}`.trimEnd() });
     this.#isConnected = true;
-    const { world, scopes } = this.#context;
-    const scope = scopes.get(idScope);
+    const scope = this.#context.scopes.get(idScope);
     const caller = this.#callerOf(registrationId, apiVersion, this.#connection.identity, address);
-    const missing = `there is no ID scope "${idScope}" here`;
-    const refusal = scope === undefined ? refuse(world, 404000, 'Not found.', missing) : scope.refusal(caller);
-    if (scope === undefined || refusal !== undefined) {
-      if (refusal !== undefined) this.#refuseLink(link, refusal);
-      return;
-    }
-    if (link.is_sender()) this.#replies = link as Sender;
+    if (scope === undefined) this.#refuseLink(link, this.#noScope(idScope));
+    else if (link.is_sender()) this.#replies = link as Sender;
     else this.#callers.set(link, { scope, caller });
   }
 
@@ -121,9 +128,14 @@ export class DpsAmqpSession {
 
   #answer(message: Message, delivery: Delivery, fault: TakenFault | undefined, ask: () => ServiceReply): void {
     const reply = faultReply(this.#context.world, fault, ask);
-    if (reply.reason !== undefined) this.#connection.note({ event: 'refused', status: reply.status, detail: reply.reason });
+    if (reply.reason !== undefined)
+      this.#connection.note({ event: 'refused', status: reply.status, detail: reply.reason });
     const isHeard = this.#replies !== undefined || reply.status >= 300;
-    this.#connection.note({ event: 'reply', status: reply.status, ...(!isHeard && { detail: 'no link to send it on' }) });
+    this.#connection.note({
+      event: 'reply',
+      status: reply.status,
+      ...(!isHeard && { detail: 'no link to send it on' }),
+    });
     if (reply.status >= 300) {
       delivery.reject(rejectionOf(reply));
       return;
@@ -140,6 +152,10 @@ export class DpsAmqpSession {
     );
   }
 
+  #noScope(idScope: string): ServiceReply {
+    return refuse(this.#context.world, 404000, 'Not found.', `there is no ID scope "${idScope}" here`);
+  }
+
   /** The attach is answered, as AMQP wants it, and the detach that follows at once says why. */
   #refuseLink(link: Receiver | Sender, refusal: ServiceReply): void {
     this.#noteRefusal(refusal);
@@ -150,7 +166,12 @@ export class DpsAmqpSession {
     this.#connection.note({ event: 'refused', status, ...(error && { detail: error.reason }) });
   }
 
-  #callerOf(registrationId: string, apiVersion: string, identity: SaslIdentity | undefined, address?: DpsAddress): Caller {
+  #callerOf(
+    registrationId: string,
+    apiVersion: string,
+    identity: SaslIdentity | undefined,
+    address?: DpsAddress,
+  ): Caller {
     const credential = this.#credentialOf(identity, address);
     return { registrationId, apiVersion, credential, takesChallenge: identity?.kind === 'tpm' };
   }
@@ -159,7 +180,8 @@ export class DpsAmqpSession {
     const presentedAtMs = this.#presentedAtMs;
     if (identity?.kind === 'tpm') return { kind: 'sas', token: identity.token, presentedAtMs };
     if (identity?.kind === 'plain') {
-      const isSame = identity.user.toLowerCase() === `${address?.idScope}/registrations/${address?.registrationId}`.toLowerCase();
+      const isSame =
+        identity.user.toLowerCase() === `${address?.idScope}/registrations/${address?.registrationId}`.toLowerCase();
       return isSame ? { kind: 'sas', token: identity.password, presentedAtMs } : { kind: 'none' };
     }
     const chain = this.#connection.certificateChain();
@@ -175,7 +197,11 @@ function delays(retryAfter: string | undefined): Record<string, string | number>
 }
 
 /** The description is the body that the other transports send. */
-function rejectionOf({ status, body, retryAfter }: RenderedReply): { condition: string; description: string; info: Record<string, string | number> } {
+function rejectionOf({ status, body, retryAfter }: RenderedReply): {
+  condition: string;
+  description: string;
+  info: Record<string, string | number>;
+} {
   return { condition: conditionOf(status), description: Buffer.from(body).toString('utf8'), info: delays(retryAfter) };
 }
 

@@ -92,6 +92,7 @@ const MOMENTS: Readonly<Record<TransportPhase, string>> = {
   tls: 'during the TLS handshake',
   websocket: 'during the WebSocket handshake',
   'mqtt-connect': 'before it answered MQTT CONNECT',
+  'amqp-open': 'while the AMQP connection was opened',
   request: 'before the reply was complete',
   established: 'while it was in use',
 };
@@ -99,6 +100,7 @@ const MOMENTS: Readonly<Record<TransportPhase, string>> = {
 /** A server of the other protocol hears nothing that it understands, and hangs up. */
 const LOSS_HINTS: Readonly<Partial<Record<TransportPhase, string>>> = {
   'mqtt-connect': 'Is this the MQTT port (8883) and not HTTPS (443)? Or does a firewall or proxy cut it?',
+  'amqp-open': 'Is this the AMQP port (5671) and not HTTPS (443) or MQTT (8883)? Or does a firewall or proxy cut it?',
   request: 'Is this the HTTPS port (443) and not MQTT (8883)? Or does a firewall or proxy cut it?',
 };
 
@@ -109,6 +111,7 @@ const TIMEOUT_HINTS: Readonly<Record<TransportPhase, string>> = {
   tls: 'Check that no firewall or proxy stands in between.',
   websocket: 'Check that no firewall or proxy stands in between.',
   'mqtt-connect': 'Check that an MQTT broker listens on this port.',
+  'amqp-open': 'Check that AMQP 1.0 is spoken on this port.',
   request: '',
   established: '',
 };

@@ -38,7 +38,7 @@ describe('the bench', () => {
   it('takes every contestant from nothing to its twin and measures it', { timeout: 300_000 }, async () => {
     const results = await benchOnce();
     expect(results.map(({ task, rows }) => [task, rows.map(({ name }) => name)])).toEqual([
-      ['mqtt-key', ['node', 'floor', 'pipelined', 'library', 'cli', 'file', 'microsoft']],
+      ['mqtt-key', ['node', 'floor', 'pipelined', 'library', 'cli', 'microsoft']],
       ['mqtt-x509', ['floor', 'library', 'cli', 'microsoft']],
       ['https-key', ['floor', 'library', 'cli', 'microsoft']],
     ]);

@@ -4,8 +4,7 @@ const here = (path) => fileURLToPath(new URL(path, import.meta.url));
 const floor = here('contestants/floor.cjs');
 const library = here('contestants/library.mjs');
 const microsoft = here('contestants/microsoft.cjs');
-const commandLine = here('../../dist/src/cli/main.js');
-const deviceFile = here('../../dist/dps-device.mjs');
+const commandLine = here('../../dist/dps-device.mjs');
 
 /** What is measured: each task by several contestants, which run in this order, one after the other, again and again. */
 export const TASKS = [
@@ -20,7 +19,6 @@ export const TASKS = [
       { name: 'pipelined', title: 'floor, pipelined', args: () => [floor, 'pipelined'] },
       { name: 'library', title: '**dps-device**', args: () => [library] },
       { name: 'cli', title: '**dps-device, command line**', args: argsOf(commandLine) },
-      { name: 'file', title: '**dps-device, command line in one file**', args: argsOf(deviceFile) },
       { name: 'microsoft', title: "Microsoft's packages", args: () => [microsoft] },
     ],
   },

@@ -107,7 +107,7 @@ export function formatAims(rows) {
 /** Of medians; CPU and memory without a relay, time over the slowest link. */
 function formatRatios(rows) {
   const others = rows.filter(({ name }) => ['floor', 'microsoft'].includes(name));
-  const ours = rows.filter(({ name }) => ['library', 'cli', 'file'].includes(name));
+  const ours = rows.filter(({ name }) => ['library', 'cli'].includes(name));
   const header = ['ratio', 'CPU', 'peak RSS', 'wall, no relay', 'wall, slowest link'];
   const cells = ours.flatMap((our) =>
     others.map((other) => {

@@ -56,6 +56,7 @@ export function fakeDevice(): ProvisionedDevice {
       issuedCertificateChain: ['AAEC'],
     }),
     registrationId: 'dev-1',
+    attestation: 'symmetricKey',
     assignedHub: 'hub-1.example',
     deviceId: 'device-1',
     source: 'registered',

@@ -1,5 +1,6 @@
 import type { Trouble } from './cloud.js';
-import type { LifeDevice, LifeSurroundings } from './life-device.js';
+import type { LifeDevice } from './life-device.js';
+import type { LifeSurroundings } from './life-orders.js';
 
 export interface WeatherSurroundings extends LifeSurroundings {
   readonly device: LifeDevice;
@@ -84,6 +85,8 @@ class Weather {
     this.#around.tell(`weather: ${trouble} for ${Math.round(forMs / 1000)} s`);
     this.#strike(trouble);
     if (trouble === 'clock') queue.push(untilMs, () => this.#setClock(untilMs));
+    // A TPM is needed when the device moves.
+    if (trouble === 'hsm' && random.chance(0.5)) queue.push(nowMs + random.below(MINUTE_MS), () => this.move(false));
     if (random.chance(0.4)) {
       const [companion] = random.pick(STROKES);
       queue.push(nowMs + random.fraction() * forMs, () => companion(this));

@@ -54,7 +54,7 @@ export class TctiLink implements TpmLink {
       const exchange: Exchange = {
         giveUp: (error) => {
           exchange.failure = error;
-          this.#current = undefined;
+          over();
           this.#leaveBehind(answer);
           reject(error);
         },

@@ -93,7 +93,7 @@ describe('the link through tpm2-tss, when C does not come back', () => {
     expect(other.calls).toEqual([]);
     release();
     expect(Buffer.from(await patient)).toEqual(RESPONSE);
-    expect(stuck.calls).toEqual(['open', 'transmit', 'hasResponse', 'close']);
+    expect(stuck.calls).toEqual(['open', 'transmit', 'hasResponse', 'receive', 'close']);
     expect(other.calls).toEqual(['open', 'transmit', 'hasResponse', 'receive']);
     await Promise.all([stuck.link.close(), other.link.close()]);
     expect(other.calls.at(-1)).toBe('close');
@@ -116,7 +116,7 @@ describe('the link through tpm2-tss, when C does not come back', () => {
 
   it('is closed while it waits', async () => {
     const clock = new ManualClock();
-    const waiting = fakeLink(clock, { hasResponse: async () => false });
+    const waiting = fakeLink(clock, { hasResponse: () => new Promise((resolve) => setImmediate(resolve, false)) });
     const failing = failureOf(waiting.link.transceive(COMMAND, 1_000));
     await waiting.reached('hasResponse');
     await waiting.link.close();

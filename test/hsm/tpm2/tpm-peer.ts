@@ -303,7 +303,7 @@ async function listen(
 /** What the other side has closed counts no more, as soon as that is known here. */
 async function countOf(...sets: readonly ReadonlySet<Socket>[]): Promise<number> {
   const count = (): number => sets.reduce((sum, { size }) => sum + size, 0);
-  for (let turns = 0; turns < 50 && count() > 0; turns += 1) await new Promise((resolve) => setTimeout(resolve, 2));
+  for (let turns = 0; turns < 2_000 && count() > 0; turns += 1) await new Promise((resolve) => setTimeout(resolve, 2));
   return count();
 }
 
