@@ -1,8 +1,6 @@
 import type { KeyObject, X509Certificate } from 'node:crypto';
 import type { CancelSignal } from '../src/core/cancel-signal.js';
 import type { AbContent } from '../src/durable/ab-file.js';
-import type { DurableIo } from '../src/durable/durable-io.js';
-import type { ProcessTable } from '../src/durable/process-table.js';
 import { quoteForShell } from '../src/shell-word.js';
 import { systemClock } from '../src/system-clock.js';
 import { throwIfCancelled, unlessCancelled } from './cancellation.js';
@@ -21,6 +19,7 @@ import { type FoundContent, type ListedEntry, listEntries } from './key-store/en
 import { type EntrySummary, summarizeEntry } from './key-store/entry-summary.js';
 import type { KeyMaterial } from './key-store/key-material.js';
 import { type KeyStoreOperation, keyStoreError } from './key-store/key-store-error.js';
+import type { KeyStoreHsmOptions, KeyStoreOptions } from './key-store/key-store-options.js';
 import {
   checkNewSecret,
   readSealingSecret,
@@ -35,38 +34,9 @@ export type { KeyStoreHsm, RollingKeys } from './key-store/entry-hsm.js';
 export type { ListedEntry } from './key-store/entry-list.js';
 export type { CertificateSummary, EntrySummary, KeySummary } from './key-store/entry-summary.js';
 export { type KeyMaterial, makeSymmetricKey } from './key-store/key-material.js';
+export type { KeyStoreHsmOptions, KeyStoreOptions } from './key-store/key-store-options.js';
 export { type CredentialSource, makeKeyFile, type SealingOptions } from './key-store/sealing-secret.js';
 export { makePrivateKey, makeSigningRequest, type PrivateKeyAlgorithm } from './key-store/signing-request.js';
-
-/**
- * Keys of a device in a folder, each sealed in a file of its own.
- *
- * ```
- * DIRECTORY/             mode 0700, of the user who runs this
- *   store.a  store.b     the header: the data key, sealed under passphrase or key file
- *   entry-NAME.a  .b     an entry: its label, and its keys sealed under the data key
- *   lock                 while something is changed
- * ```
- *
- * Every change is one atomic write of one file (see `ab-file.ts`), re-sealing included: a power cut leaves the old or the
- * new. Reading needs no lock and no writable disk. What this protects, and what it cannot: `docs/key-store.md`.
- */
-export interface KeyStoreOptions extends SealingOptions {
-  /** Of the store alone; the folder above it must be there. */
-  readonly directory: string;
-  /** Makes the store if there is none. Default: false. */
-  readonly create?: boolean;
-  /** What certificates' dates are held against. Default: the clock of this machine. */
-  readonly clock?: { wallMs(): number };
-  /** Files and processes, for tests. */
-  readonly io?: DurableIo;
-  readonly processes?: ProcessTable;
-}
-
-/** One entry of a store. */
-export interface KeyStoreHsmOptions extends Omit<KeyStoreOptions, 'create'> {
-  readonly entry: string;
-}
 
 const OPTION_NAMES = ['directory', 'create', 'clock', 'io', 'processes', ...SEALING_OPTION_NAMES];
 const HSM_OPTION_NAMES = OPTION_NAMES.filter((name) => name !== 'create').concat('entry');

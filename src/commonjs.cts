@@ -1,5 +1,5 @@
 /** The front door for CommonJS: a thin shim, because the package itself is ESM and loads its engines lazily. */
-import type { DpsError, ProgressEvent, Provisioning, ProvisionOptions } from './index.js' with {
+import type { DpsError, ProgressEvent, Provisioning, ProvisionOptions, RunningDevice, RunOptions } from './index.js' with {
   'resolution-mode': 'import',
 };
 
@@ -20,6 +20,11 @@ export function provision(options: ProvisionOptions): Provisioning {
     },
   };
   return Object.assign(device, { events });
+}
+
+/** See `run` of the ESM door, which returns at once; here the module has to be loaded first. */
+export async function run(options: RunOptions): Promise<RunningDevice> {
+  return (await import('./index.js')).run(options);
 }
 
 /** True for every error of this package; then read `code`. */

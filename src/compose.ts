@@ -118,7 +118,8 @@ async function composeParts(
     boundedIdentity({ clock, deadlineMs, leftMs: deadlineMs, signal }, (within) =>
       resolveHsm(options.hsm, clock, within),
     ),
-    resolveDpsTransport(options.transport ?? 'mqtt', shared),
+    // A TPM's challenge does not exist over MQTT.
+    resolveDpsTransport(options.transport ?? (options.hsm.kind === 'tpm' ? 'https' : 'mqtt'), shared),
     resolveHubTransport(options.hubTransport ?? 'mqtt', shared),
   ]);
   return {

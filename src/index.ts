@@ -27,8 +27,7 @@ export type {
 export type { RegistrationResult } from './core/messages.js';
 export type { ProgressEvent } from './core/progress.js';
 export type { ProvisionedDevice } from './core/provisioned-device.js';
-export type { DecodedRecord, DeviceRecord, RecordBinding } from './core/record.js';
-export { bindingDifference, decodeRecord, encodeRecord } from './core/record.js';
+export type { DeviceRecord, RecordBinding } from './core/record.js';
 export type { LoadedRecord, RecordStore } from './core/store.js';
 export type {
   DpsChallenge,
@@ -64,5 +63,3 @@ export type {
   RunOptions,
 } from './provision-options.js';
 export type { ReprovisionTriggers, RunningDevice } from './run.js';
-export type { FileRecordStore, FileRecordStoreOptions } from './state/file-store.js';
-export { fileRecordStore, readStoredRecord } from './state/file-store.js';

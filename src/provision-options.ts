@@ -1,4 +1,4 @@
-import type { KeyStoreHsmOptions } from '../hsm/software-key-store.js';
+import type { KeyStoreHsmOptions } from '../hsm/key-store/key-store-options.js';
 import type { SymmetricKeyHsmOptions } from '../hsm/symmetric-key.js';
 import type { Tpm2HsmOptions } from '../hsm/tpm2.js';
 import type { X509FileHsmOptions } from '../hsm/x509-file.js';
@@ -32,7 +32,7 @@ export interface ProvisionOptions {
   readonly hsm: Hsm | HsmDescription;
   /** `public` (default), `china`, `usGovernment`, or a host name, optionally with `:port`. */
   readonly endpoint?: string;
-  /** How to talk to DPS. Default `mqtt`. */
+  /** How to talk to DPS. Default `mqtt`, for a TPM `https`; `mqtt-ws` is MQTT over WebSocket on port 443. */
   readonly transport?: DpsTransportName | DpsTransport;
   /** How to talk to the hub. Default `mqtt`; `mqtt-ws` is MQTT over WebSocket on port 443. */
   readonly hubTransport?: HubTransportName | HubTransport;

@@ -33,7 +33,6 @@ const WRONG: readonly (readonly [string, unknown, string, RegExp])[] = [
     /tlsCredential\(\)/,
   ],
   ['a TPM that lacks half', { idScope: 'x', hsm: { ...own, kind: 'tpm' } }, 'hsm', /endorsement\(\)/],
-  ['a TPM by description', { idScope: 'x', hsm: { kind: 'tpm' } }, 'hsm', /no TPM driver/],
   ['an endpoint object', { idScope: 'x', hsm, endpoint: { host: 'x' } }, 'endpoint', /a text, not an object/],
   ['an endpoint with a scheme', { idScope: 'x', hsm, endpoint: 'https://dps.example' }, 'endpoint', /./],
   ['an endpoint with port 0', { idScope: 'x', hsm, endpoint: 'dps.example:0' }, 'endpoint', /port/],

@@ -23,7 +23,7 @@ const FRONT_DOOR = manifest.exports['.'].import.default;
 /** Parts of the command line that are loaded from beside it: the emulator, and the engine that makes certificates. */
 const APART = ['dist/src/cli/emulator.js', 'dist/src/cli/keys-certificates.js'];
 /** Engines that not every device needs are files of their own, made once for all who load them. */
-const ENGINES = { ws: 'dist/chunks/websocket-engine.js', rhea: 'dist/chunks/amqp-engine.js' };
+const ENGINES = { ws: 'dist/chunks/websocket-engine.js' };
 const targets = [...new Set(targetsOf(manifest.exports))];
 
 /** What the front door loads lazily and is a door, or a file, of its own; see `buildDoors`. */

@@ -24,8 +24,23 @@ export const leaveOut = {
       namespace: 'left-out',
     }));
     onLoad({ filter: /.*/, namespace: 'left-out' }, ({ path }) => ({ contents: STAND_INS[path], loader: 'js' }));
+    // rhea tells the console what it thinks of a peer, and nobody else.
+    onLoad({ filter: /[\\/]node_modules[\\/]rhea[\\/]lib[\\/][^\\/]+\.js$/ }, ({ path }) => ({
+      contents: `const console = { error() {}, warn() {}, log() {}, trace() {} };\n${readFileSync(path, 'utf8')}`,
+      loader: 'js',
+    }));
     // The userland copy of Node's streams: 100 KB for what Node brings along.
     onResolve({ filter: /^readable-stream$/ }, ({ kind }) => nodeModule('node:stream', kind));
+    // The server of ws, and its streams, which are not ours: see `net/websocket-stream.ts`.
+    onLoad({ filter: /[\\/]node_modules[\\/]ws[\\/]lib[\\/](websocket-server|stream)\.js$/ }, () => ({
+      contents: 'module.exports = undefined;',
+      loader: 'js',
+    }));
+    // Compression, which is never offered: its peers ask for no more than its name.
+    onLoad({ filter: /[\\/]node_modules[\\/]ws[\\/]lib[\\/]permessage-deflate\.js$/ }, () => ({
+      contents: "module.exports = class { static extensionName = 'permessage-deflate'; };",
+      loader: 'js',
+    }));
     // MQTT.js reads its version from its manifest, which is larger than most of its modules.
     onLoad({ filter: /[\\/]node_modules[\\/]mqtt[\\/]package\.json$/ }, ({ path }) => {
       const { version } = JSON.parse(readFileSync(path, 'utf8'));

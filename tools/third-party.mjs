@@ -36,9 +36,27 @@ function packageFolderOf(path) {
 /** The licences of all components, as one text. Fails when a component comes without the text of its licence. */
 export function licenceTexts(components) {
   const rule = '='.repeat(80);
+  const printed = new Map();
   return components
-    .map(({ id, folder, manifest }) => `${rule}\n${id} (${licenceOf(manifest)})\n${rule}\n\n${textsIn(folder, id)}\n`)
+    .map(({ id, folder, manifest }) => {
+      const text = oncePrinted(textsIn(folder, id), id, printed);
+      return `${rule}\n${id} (${licenceOf(manifest)})\n${rule}\n\n${text}\n`;
+    })
     .join('\n');
+}
+
+const COPYRIGHT = /^.*\bcopyright\b.*\b(\d{4}|\(c\)|©).*$/gim;
+
+/** A permission notice that many packages share word for word stands there once, the copyright lines of each at its own place. */
+function oncePrinted(text, id, printed) {
+  const words = text.replace(COPYRIGHT, '').replace(/[^a-z]+/gi, ' ');
+  const notice = words.replace(/^.*?(?=Permission is hereby granted)/i, '').trim();
+  const first = printed.get(notice);
+  if (first === undefined) {
+    printed.set(notice, id);
+    return text;
+  }
+  return `${(text.match(COPYRIGHT) ?? []).join('\n')}\n\nThe permission notice is, word for word, that of ${first} above.`;
 }
 
 function textsIn(folder, id) {

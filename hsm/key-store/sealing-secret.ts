@@ -8,25 +8,12 @@ import { syncFolder } from '../../src/durable/private-folder.js';
 import { storeErrorFrom, systemCodeOf } from '../../src/durable/store-failure.js';
 import { kindOf } from '../../src/value-kind.js';
 import { throwIfCancelled } from '../cancellation.js';
-import { type OptionBag, optionalPath, optionalText, optionError, type SecretSource } from '../hsm-options.js';
+import { type OptionBag, optionalPath, optionalText, optionError } from '../hsm-options.js';
 import { readPublicFile, readSecretFile } from '../secret-file.js';
 import { keyStoreError } from './key-store-error.js';
 import { SEALING_KEY_BYTES } from './sealed-box.js';
 
-/** A systemd credential by its name: a file in `$CREDENTIALS_DIRECTORY`. */
-export interface CredentialSource {
-  readonly credential: string;
-}
-
-/** What seals a key store: one of the two. */
-export interface SealingOptions {
-  /** Text, the file that holds it (mode 0600), or a systemd credential. One line end is dropped. */
-  readonly passphrase?: SecretSource | CredentialSource;
-  /** A file (mode 0600) or systemd credential of exactly 32 random bytes, see `makeKeyFile`. */
-  readonly sealingKey?: { readonly file: string } | CredentialSource;
-  /** Where systemd credentials are. Default: `$CREDENTIALS_DIRECTORY`. */
-  readonly credentialsDirectory?: string;
-}
+export type { CredentialSource, SealingOptions } from './key-store-options.js';
 
 export const SEALING_OPTION_NAMES: readonly string[] = ['passphrase', 'sealingKey', 'credentialsDirectory'];
 

@@ -37,7 +37,7 @@ Example:
 export const DOCTOR_SPEC: CommandSpec = {
   ...PROVISION_SPEC,
   command: 'doctor',
-  summary: 'looks for what would keep the device from being provisioned, and says how to mend it.',
+  summary: 'looks for what would keep the device from being provisioned, and tells the fix.',
   exitStatuses: [
     EXIT.ok,
     EXIT.usage,

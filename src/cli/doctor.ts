@@ -6,6 +6,7 @@ import type { LiveNetworkOptions } from '../doctor/live-network.js';
 import { checkNetwork, type Network } from '../doctor/network-check.js';
 import { CancelledError, isDpsError } from '../errors.js';
 import { proxyRule } from '../net/proxy-choice.js';
+import type { DpsTransportName } from '../provision-options.js';
 import { UsageError } from './cli-errors.js';
 import type { Command, CommandContext } from './command.js';
 import { DOCTOR_SPEC } from './doctor-spec.js';
@@ -80,7 +81,7 @@ interface DoctorReport {
   readonly exitStatus: ExitStatus;
   readonly checkedAt: string;
   readonly endpoint: string;
-  readonly transport: 'mqtt' | 'https';
+  readonly transport: DpsTransportName;
   readonly findings: readonly ToldFinding[];
 }
 

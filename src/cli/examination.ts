@@ -6,6 +6,7 @@ import { attempt, type Finding, failed, ok } from '../doctor/finding.js';
 import { checkSymmetricKey } from '../doctor/key-check.js';
 import type { Service } from '../doctor/network-check.js';
 import { ConfigurationError } from '../errors.js';
+import type { DpsTransportName } from '../provision-options.js';
 import { UsageError } from './cli-errors.js';
 import { chooseIdentity, type Identity, type IdentitySources } from './identity.js';
 import type { CliIo } from './io.js';
@@ -101,9 +102,12 @@ function asConfiguration(finding: Finding, error: Error): Finding {
 
 const PORTS = { mqtt: 8883, https: 443 } as const;
 
+/** What the socket is opened for: MQTT over WebSocket begins as a request over HTTPS. */
+const OPENINGS = { mqtt: 'mqtt', 'mqtt-ws': 'https', https: 'https' } as const;
+
 /** Where the endpoint has a port of its own, nothing is known of the other transport. */
 export function servicesOf(options: Options): { readonly chosen: Service; readonly other: Service | undefined } {
-  const transport = transportOf(options);
+  const transport = OPENINGS[transportOf(options)];
   const endpoint = endpointOf(options);
   const rest = transport === 'mqtt' ? 'https' : 'mqtt';
   // 0 is no port that an endpoint could have of its own.
@@ -118,8 +122,11 @@ export function endpointOf(options: Options): string {
   return resolveDpsEndpoint(options.text('endpoint') ?? 'public');
 }
 
-export function transportOf(options: Options): 'mqtt' | 'https' {
-  return options.text('transport') === 'https' ? 'https' : 'mqtt';
+/** As `provision` chooses it. */
+export function transportOf(options: Options): DpsTransportName {
+  const isTpm = options.text('tpm') !== undefined || options.text('attestation') === 'tpm';
+  // The command line lets no other words pass.
+  return (options.text('transport') as DpsTransportName | undefined) ?? (isTpm ? 'https' : 'mqtt');
 }
 
 /** What was tried, where the command line may be at fault, too. */

@@ -39,6 +39,7 @@ const FLAGS: Readonly<Record<string, string>> = {
   ERR_DPS_DEADLINE: '--timeout SECONDS allows more time',
   ERR_DPS_CONNECT_TIMEOUT: '--connect-timeout SECONDS allows more time',
   ERR_DPS_REQUEST_TIMEOUT: '--request-timeout SECONDS allows more time',
+  ERR_DPS_PROXY_AUTH: '--proxy http://USER@HOST:PORT, with the password in the file of --proxy-password-file',
 };
 
 const LABEL_WIDTH = 15;

@@ -1,5 +1,6 @@
 import { readCertificates } from '../../hsm/certificate-chain.js';
 import { readSecretFile } from '../../hsm/secret-file.js';
+import { decodeUtf8 } from '../core/bytes.js';
 import { ConfigurationError, HsmError } from '../errors.js';
 import type { DpsTransportName, HubTransportName, ProvisionOptions } from '../provision-options.js';
 import { chooseIdentity } from './identity.js';
@@ -37,7 +38,7 @@ export async function readSettings(
   const { hsm, origin } = await chooseIdentity(options, secrets, { env: io.env, signal });
   const transport = {
     // The command line lets no other words pass.
-    dps: (options.text('transport') ?? 'mqtt') as DpsTransportName,
+    dps: (options.text('transport') ?? (hsm.kind === 'tpm' ? 'https' : 'mqtt')) as DpsTransportName,
     hub: (options.text('hub-transport') ?? 'mqtt') as HubTransportName,
   };
   const ca = options.input('ca-file');
@@ -91,6 +92,7 @@ export async function proxyOption(
   signal: AbortSignal,
 ): Promise<Pick<ProvisionOptions, 'proxy'>> {
   const proxy = options.text('proxy');
+  if (proxy === 'none') return { proxy };
   const given = secrets.get('proxy-password');
   if (proxy === undefined && given !== undefined) {
     throw options.missing(
@@ -99,22 +101,25 @@ export async function proxyOption(
     );
   }
   if (proxy === undefined || given === undefined) return proxy === undefined ? {} : { proxy };
-  const user = /^(?<scheme>[a-z0-9]+:\/\/)?(?<name>[^/@]+)@(?<rest>.*)$/i.exec(proxy)?.groups;
+  const user = /^(?<scheme>[a-z0-9]+:\/\/)?(?<name>.+)@(?<rest>[^@]*)$/i.exec(proxy)?.groups;
   if (user === undefined) {
     throw options.missing(
       'proxy',
       `${options.label('proxy')} names no user that ${given.label} is the password of: http://USER@HOST:PORT.`,
     );
   }
+  const { scheme = 'http://', name = '', rest } = user;
   const password = await passwordOf(given, signal);
-  return { proxy: `${user.scheme ?? 'http://'}${user.name}:${encodeURIComponent(password)}@${user.rest}` };
+  return { proxy: `${scheme}${name.replaceAll('@', '%40')}:${encodeURIComponent(password)}@${rest}` };
 }
 
 /** One line end is dropped: editors put it there. */
-async function passwordOf({ source }: GivenSecret, signal: AbortSignal): Promise<string> {
+async function passwordOf({ source, label, place }: GivenSecret, signal: AbortSignal): Promise<string> {
   if (typeof source === 'string') return source;
   const bytes = await readSecretFile(source.file, { what: 'proxy password', signal });
-  return Buffer.from(bytes)
-    .toString('utf8')
-    .replace(/\r?\n$/, '');
+  const text = decodeUtf8(bytes);
+  bytes.fill(0);
+  if (text !== undefined) return text.replace(/\r?\n$/, '');
+  const message = `${place} is not UTF-8 text. Store the password as text.`;
+  throw new ConfigurationError({ code: 'ERR_DPS_CONFIG_FILE', message, option: label });
 }

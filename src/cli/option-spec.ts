@@ -11,6 +11,8 @@ export interface OptionSpec {
    * number above 0, decimals allowed. A list names the only values there are.
    */
   readonly kind: 'switch' | 'text' | 'input' | 'path' | 'seconds' | 'port' | readonly string[];
+  /** Of seconds: the least and the most. Default: anything above 0. */
+  readonly range?: readonly [least: number, most: number];
   /** Stands for the value in `--help`. */
   readonly placeholder?: string;
   readonly help: string;
@@ -37,6 +39,8 @@ export interface CommandSpec {
   readonly summary: string;
   readonly options: readonly OptionSpec[];
   readonly secrets: readonly SecretSpec[];
+  /** Options of sibling commands, which a shared configuration and environment may have; passed over. */
+  readonly alsoKnown?: readonly OptionSpec[];
   /** Flags only: neither the environment nor a configuration file holds options. */
   readonly flagsOnly?: boolean;
   /** The exit statuses that `--help` tells. Default: all. */

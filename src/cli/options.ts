@@ -132,7 +132,7 @@ function addEnvironment(
 
 /** Other software may have variables of this prefix; one that is nearly ours is a slip that would go unnoticed. */
 function checkEnvironmentNames(env: Readonly<Record<string, string | undefined>>, spec: CommandSpec): void {
-  const known = [...spec.options, ...spec.secrets].map(({ name }) => environmentName(name));
+  const known = [...spec.options, ...(spec.alsoKnown ?? []), ...spec.secrets].map(({ name }) => environmentName(name));
   for (const name of Object.keys(env)) {
     if (!name.startsWith('DPS_') || known.includes(name)) continue;
     const nearest = nearestName(
@@ -161,6 +161,7 @@ async function addConfigFile(
   for (const [key, raw] of Object.entries(document)) {
     const option = options.get(key);
     const label = `${file}: ${key}`;
+    if (option === undefined && spec.alsoKnown?.some(({ name }) => configKey(name) === key)) continue;
     if (option === undefined) throw unknownKey(key, file, [...options.keys()]);
     const read = readValue(raw, option);
     if ('problem' in read) throw configError('ERR_DPS_CONFIG_OPTION', key, `${label}: ${read.problem}`);
@@ -197,7 +198,7 @@ type ReadValue = { readonly value: string | number | boolean } | { readonly prob
 function readValue(raw: unknown, option: OptionSpec): ReadValue {
   const { kind } = option;
   if (kind === 'switch') return typeof raw === 'boolean' ? { value: raw } : { problem: 'it must be true or false.' };
-  if (kind === 'seconds') return readNumber(raw, isPositive, 'it must be a number of seconds above 0.');
+  if (kind === 'seconds') return readSeconds(raw, option);
   if (kind === 'port') return readNumber(raw, isPort, 'it must be a port from 0 to 65535; 0 takes any that is free.');
   if (typeof raw !== 'string') return { problem: 'it must be a text.' };
   if (raw === '') return { problem: 'it is empty.' };
@@ -210,6 +211,13 @@ function readValue(raw: unknown, option: OptionSpec): ReadValue {
 function readNumber(raw: unknown, isFit: (value: number) => boolean, problem: string): ReadValue {
   const value = typeof raw === 'string' && /^\d+(\.\d+)?$/.test(raw) ? Number(raw) : raw;
   return typeof value === 'number' && isFit(value) ? { value } : { problem };
+}
+
+function readSeconds(raw: unknown, { range }: OptionSpec): ReadValue {
+  if (range === undefined) return readNumber(raw, isPositive, 'it must be a number of seconds above 0.');
+  const [least, most] = range;
+  const isWithin = (value: number): boolean => value >= least && value <= most;
+  return readNumber(raw, isWithin, `it must be a number of seconds from ${least} to ${most}.`);
 }
 
 function isPositive(value: number): boolean {

@@ -5,9 +5,10 @@ import {
   registrationIdProblem,
   resolveDpsEndpoint,
 } from '../core/identifiers.js';
+import { mayHoldSecret } from '../core/json-body.js';
 import { folderProblem } from '../path-like.js';
 import { NAME, PASSPHRASE, SEALING_KEY, STORE } from './keys-specs.js';
-import { type CommandSpec, type SecretSpec, secretFileOption } from './option-spec.js';
+import { type CommandSpec, type OptionSpec, type SecretSpec, secretFileOption } from './option-spec.js';
 
 export const DEFAULT_TIMEOUT_SECONDS = 300;
 
@@ -44,7 +45,7 @@ const SECRETS: readonly SecretSpec[] = [
   },
   {
     name: 'proxy-password',
-    help: 'Password of the user in --proxy.',
+    help: 'Password of the user in --proxy, as it is (not percent-encoded); one line end is dropped.',
   },
   PASSPHRASE,
 ];
@@ -56,7 +57,8 @@ const NOTES = `An option can be given in three ways; the first that is there win
 The configuration (--config) is a JSON object that may have each of the options above but config,
 under its name in camel case: texts, seconds as numbers, switches as true or false. Relative paths
 in it start at its own folder. An unknown key is an error, and so is an environment variable DPS_...
-that is nearly one of these. - as a FILE is standard input, for one of them.
+that is nearly one of these. provision, run, status, forget and doctor can share one configuration:
+what another of them takes is passed over. - as a FILE is standard input, for one of them.
 
 Example of a configuration:
   {
@@ -70,7 +72,7 @@ Standard output gets one JSON document once the device is provisioned, and nothi
 case. No secret is in it. Its members, those without a value left out:
   status                  "provisioned"
   idScope, registrationId
-  attestation             "symmetricKey" or "x509"
+  attestation             "symmetricKey", "x509" or "tpm"
   transport               { "dps", "hub" }
   assignedHub, deviceId   the hub that the device belongs to, and its name there
   source                  "registered", or "stored" when the record led straight to the hub
@@ -90,12 +92,49 @@ in 78. A device that is provisioned, but whose result nobody takes from standard
 full, its reader has ended, or does not read until --timeout, 5 seconds at least), ends in 74.
 Nobody needs to read standard error: lines that are not read are left out.`;
 
-/** A password in a flag's value is in the list of processes. */
+/** A password in a flag's value is in the list of processes. The host is in messages: it must not be a key. */
 function proxyProblem(text: string): string | undefined {
-  return /^[^/]*(\/\/)?[^/@]*:[^/@]*@/.test(text)
-    ? 'a password does not belong into it: give the user name here, and the password as --proxy-password-file or DPS_PROXY_PASSWORD.'
-    : undefined;
+  if (text === 'none') return undefined;
+  const [, scheme = 'http', rest = ''] = /^(?:([^:/@]*):\/\/)?(.*)$/s.exec(text) ?? [];
+  const [, user = '', host = ''] = /^(?:(.*)@)?(.*)$/s.exec(rest) ?? [];
+  if (user.includes(':')) return NO_PASSWORD;
+  const isProxy = /^(http|socks5h?)$/i.test(scheme) && !/[/\\]/.test(user);
+  const place = host.replace(/\/$/, '');
+  if (isProxy && hostNameProblem(place) === undefined && !mayHoldSecret(place)) return undefined;
+  return 'it must be http://[USER@]HOST:PORT, socks5://[USER@]HOST:PORT, or none; / and \\ in USER as %2F and %5C.';
 }
+
+const NO_PASSWORD =
+  'a password does not belong into it: give the user name here, and the password as --proxy-password-file or DPS_PROXY_PASSWORD.';
+
+/** A day: more is a slip of units. */
+const MAX_START_SPREAD_SECONDS = 86_400;
+
+/** What `run` has beside the options of `provision`. */
+export const RUN_OPTIONS: readonly OptionSpec[] = [
+  {
+    name: 'reprovision-method',
+    kind: 'text',
+    placeholder: 'NAME',
+    help: 'A direct method that sends the device to DPS; it is answered with 202 first.',
+    standsFor: ['reprovisionOn'],
+  },
+  {
+    name: 'reprovision-property',
+    kind: 'text',
+    placeholder: 'NAME',
+    help: 'A desired property of which every new value sends the device to DPS.',
+    standsFor: ['reprovisionOn'],
+  },
+];
+
+/** What only `provision` has. */
+export const WRITE_CONNECTION: OptionSpec = {
+  name: 'write-connection',
+  kind: 'path',
+  placeholder: 'FILE',
+  help: 'Write the hub connection string into this file, mode 0600, all or nothing. It contains the device key; for a certificate it ends in x509=true. Replaces a regular file only.',
+};
 
 export const PROVISION_SPEC: CommandSpec = {
   command: 'provision',
@@ -153,7 +192,7 @@ export const PROVISION_SPEC: CommandSpec = {
       name: 'tpm',
       kind: 'text',
       placeholder: 'LINK',
-      help: 'A TPM 2.0: tpm2:/dev/tpmrm0, tpm2:swtpm:host=127.0.0.1,port=2321, tpm2:mssim:... Needs --transport https.',
+      help: 'A TPM 2.0: tpm2:/dev/tpmrm0, tpm2:swtpm:host=127.0.0.1,port=2321, tpm2:mssim:...',
       standsFor: ['hsm.link'],
     },
     {
@@ -167,7 +206,7 @@ export const PROVISION_SPEC: CommandSpec = {
     {
       name: 'transport',
       kind: ['mqtt', 'mqtt-ws', 'https'],
-      help: 'How to talk to DPS; mqtt-ws is MQTT over WebSocket on port 443. Default: mqtt.',
+      help: 'How to talk to DPS; mqtt-ws is MQTT over WebSocket on port 443. Default: mqtt, with a TPM https.',
       standsFor: ['transport'],
     },
     {
@@ -180,7 +219,7 @@ export const PROVISION_SPEC: CommandSpec = {
       name: 'proxy',
       kind: 'text',
       placeholder: 'URL|none',
-      help: 'http://[USER@]HOST:PORT (CONNECT) or socks5://..., for every connection; none for no proxy at all. Default: what HTTPS_PROXY, ALL_PROXY and NO_PROXY say.',
+      help: 'http://[USER@]HOST:PORT (CONNECT) or socks5://[USER@]HOST:PORT, for every connection; none for no proxy at all. Default: what HTTPS_PROXY, ALL_PROXY and NO_PROXY say, and loopback addresses directly.',
       problem: proxyProblem,
       standsFor: ['proxy'],
     },
@@ -189,7 +228,7 @@ export const PROVISION_SPEC: CommandSpec = {
       name: 'state',
       kind: 'path',
       placeholder: 'FOLDER',
-      help: "Where the device's place is remembered: later starts go straight to the hub, and ask DPS only when it does not want the device any more. Made when missing; the device's alone.",
+      help: "Where the device's place is remembered: later starts go straight to the hub, and ask DPS only when it does not want the device any more. Made when missing; must be the device's alone, mode 0700. One process at a time uses it. Default: nothing is remembered.",
       problem: folderProblem,
       standsFor: ['state'],
     },
@@ -203,7 +242,8 @@ export const PROVISION_SPEC: CommandSpec = {
       name: 'start-spread',
       kind: 'seconds',
       placeholder: 'SECONDS',
-      help: 'Wait a random part of this before the first packet: for devices that get power at the same moment. Default: 0.',
+      range: [0, MAX_START_SPREAD_SECONDS],
+      help: `Wait a random part of this before the first packet: for devices that get power at the same moment. Default: 0; ${MAX_START_SPREAD_SECONDS} at most.`,
       standsFor: ['startSpreadMs'],
     },
     {
@@ -249,15 +289,11 @@ export const PROVISION_SPEC: CommandSpec = {
       help: 'Bound on one request. Default: 30.',
       standsFor: ['requestTimeoutMs'],
     },
-    {
-      name: 'write-connection',
-      kind: 'path',
-      placeholder: 'FILE',
-      help: 'Write the hub connection string into this file, mode 0600, all or nothing. It contains the device key; for a certificate it ends in x509=true. Replaces a regular file only.',
-    },
+    WRITE_CONNECTION,
     { name: 'json-log', kind: 'switch', help: 'Progress and errors as one JSON object per line.' },
     { name: 'quiet', kind: 'switch', help: 'No progress; errors only.' },
   ],
+  alsoKnown: RUN_OPTIONS,
   advice: {
     'key-file':
       'Give --symmetric-key-file (the key of this device in DPS) or --cert-key-file (the private key of --cert-file).',
@@ -266,6 +302,8 @@ export const PROVISION_SPEC: CommandSpec = {
     ca: 'Give --ca-file.',
     'device-id': 'DPS decides on the device id; the name of the enrollment goes into --registration-id.',
     host: 'Give --endpoint.',
+    'reprovision-method': 'It belongs to dps-device run.',
+    'reprovision-property': 'It belongs to dps-device run.',
   },
   notes: NOTES,
 };

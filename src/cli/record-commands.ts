@@ -6,13 +6,14 @@ import { EXIT } from './exit-codes.js';
 import { handOver } from './hand-over.js';
 import type { CommandSpec } from './option-spec.js';
 import { type Options, readOptions } from './options.js';
-import { FORGET_SPEC, STATUS_SPEC } from './record-spec.js';
+import { briefly, FORGET_SPEC, STATUS_SPEC } from './record-spec.js';
 import { takeEnvironmentSecrets } from './secrets.js';
 
 /** `dps-device status`: shows what the device remembers, also while another process uses it. */
 export function statusCommand(): Command {
   return {
     spec: STATUS_SPEC,
+    specFor: () => briefly(STATUS_SPEC),
     run: async (args, context) => {
       const directory = await readFolder(args, STATUS_SPEC, context);
       const loaded = await readStoredRecord({ directory }, context.interruption.signal);
@@ -29,6 +30,7 @@ export function statusCommand(): Command {
 export function forgetCommand(): Command {
   return {
     spec: FORGET_SPEC,
+    specFor: () => briefly(FORGET_SPEC),
     run: async (args, context) => {
       const { log, interruption } = context;
       const directory = await readFolder(args, FORGET_SPEC, context);

@@ -1,10 +1,14 @@
 import type { run } from '../compose.js';
 import { wordsOf } from '../core/thrown-words.js';
 import type { DesiredChange } from '../core/twin.js';
+import { CancelledError } from '../errors.js';
+import type { RunOptions } from '../provision-options.js';
 import type { RunningDevice } from '../run.js';
+import { OutputError } from './cli-errors.js';
 import type { Command, CommandContext } from './command.js';
 import { EXIT } from './exit-codes.js';
 import { handOver } from './hand-over.js';
+import type { CliIo } from './io.js';
 import { type JourneySettings, readSettings } from './journey-settings.js';
 import { findOptionNames } from './option-names.js';
 import { readOptions } from './options.js';
@@ -21,6 +25,46 @@ export function runCommand(load: () => Promise<Run> = async () => (await import(
 }
 
 async function runDevice(args: readonly string[], context: CommandContext, load: () => Promise<Run>): Promise<number> {
+  const hangUps = new HangUps(context.io);
+  try {
+    const settings = await readRun(args, context);
+    const running = (await load())(settings.run);
+    hangUps.sendTo(running);
+    try {
+      await accompany(running, settings, context);
+    } finally {
+      await running.close();
+    }
+    return EXIT.ok;
+  } finally {
+    hangUps.release();
+  }
+}
+
+/** SIGHUP counts from the start on: by default it would end a process that still reads its keys. */
+class HangUps {
+  readonly release: () => void;
+  #running: RunningDevice | undefined;
+  #hasCome = false;
+
+  constructor(io: CliIo) {
+    this.release = io.onHangUp(() => {
+      this.#hasCome = true;
+      this.#running?.reprovision('SIGHUP');
+    });
+  }
+
+  sendTo(running: RunningDevice): void {
+    this.#running = running;
+    if (this.#hasCome) running.reprovision('SIGHUP');
+  }
+}
+
+interface RunSettings extends JourneySettings {
+  readonly run: RunOptions;
+}
+
+async function readRun(args: readonly string[], context: CommandContext): Promise<RunSettings> {
   const { io, log, interruption, failureContext } = context;
   const { signal } = interruption;
   const taken = takeEnvironmentSecrets(io.env, RUN_SPEC.secrets);
@@ -33,8 +77,7 @@ async function runDevice(args: readonly string[], context: CommandContext, load:
   const method = options.text('reprovision-method');
   const desiredProperty = options.text('reprovision-property');
   const deadline = options.number('timeout');
-
-  const running = (await load())({
+  const run: RunOptions = {
     ...settings.provision,
     ...(deadline === undefined ? {} : { deadlineMs: deadline * 1000 }),
     reprovisionOn: {
@@ -44,15 +87,8 @@ async function runDevice(args: readonly string[], context: CommandContext, load:
     onStrayError: (error, origin) =>
       log.entry({ type: 'stray-error', origin, message: wordsOf(error) }, `${origin}: ${wordsOf(error)}`),
     signal,
-  });
-  const stopListening = io.onHangUp(() => running.reprovision('SIGHUP'));
-  try {
-    await accompany(running, settings, context);
-    return EXIT.ok;
-  } finally {
-    stopListening();
-    await running.close();
-  }
+  };
+  return { ...settings, run };
 }
 
 /** Tells what happens until it is over. Fails with what ended it, unless it was told to end. */
@@ -62,14 +98,14 @@ async function accompany(
   { io, log, interruption }: CommandContext,
 ): Promise<void> {
   const { signal } = interruption;
-  const line = (document: object): Promise<void> => handOver(`${JSON.stringify(document)}\n`, io, { signal });
+  const lines = new ResultLines(io, signal, () => void running.close());
   running.session.onDesiredChange(({ version, patch, desired }: DesiredChange) =>
-    line({ type: 'desired', version, patch, desired }),
+    lines.write({ type: 'desired', version, patch, desired }),
   );
   const told = tellSteps(running.events, log);
   const isUp = await running.ready.then(
-    async (device) => {
-      await line({
+    (device) => {
+      lines.write({
         type: 'provisioned',
         ...makeResultDocument(device, { ...settings.facts, connectionFile: undefined }),
       });
@@ -80,6 +116,48 @@ async function accompany(
   const error = await running.closed;
   await told;
   if (error !== undefined) throw error;
+  await lines.handedOver();
   // Told to end before it ever got there: who waits for the device must not take that for success.
-  if (!isUp) signal.throwIfAborted();
+  if (!isUp) throw new CancelledError({ state: 'provisioning the device', cause: signal.reason });
+}
+
+/** What a reader that does not read may leave lying: far more than a twin can hold. */
+const MAX_BACKLOG_BYTES = 1_048_576;
+
+/** A line an event. Who reads them goes by them: where nobody does any more, the run is to end. */
+class ResultLines {
+  readonly #io: CliIo;
+  readonly #signal: AbortSignal;
+  readonly #onLost: () => void;
+  readonly #pending: Set<Promise<void>> = new Set();
+  #loss: { readonly error: unknown } | undefined;
+
+  constructor(io: CliIo, signal: AbortSignal, onLost: () => void) {
+    this.#io = io;
+    this.#signal = signal;
+    this.#onLost = onLost;
+  }
+
+  write(document: object): void {
+    if (this.#loss !== undefined) return;
+    if (this.#io.stdout.backlogBytes > MAX_BACKLOG_BYTES) {
+      this.#lose(new OutputError('Nobody reads standard output: what it is piped into has stopped. End that program.'));
+      return;
+    }
+    const line = handOver(`${JSON.stringify(document)}\n`, this.#io, { signal: this.#signal })
+      .catch((error: unknown) => this.#lose(error))
+      .finally(() => this.#pending.delete(line));
+    this.#pending.add(line);
+  }
+
+  /** Settles when all that was written has left. @throws {OutputError | CancelledError} when something did not. */
+  async handedOver(): Promise<void> {
+    await Promise.all(this.#pending);
+    if (this.#loss !== undefined) throw this.#loss.error;
+  }
+
+  #lose(error: unknown): void {
+    this.#loss ??= { error };
+    this.#onLost();
+  }
 }

@@ -178,7 +178,10 @@ function wake(journey: Journey, now: Now): JourneyStep {
   if (now.monotonicMs >= memory.deadlineAtMs) {
     const { deadlineMs } = config;
     const error = new DeadlineError({ state: state.name, deadlineMs, cause: memory.lastError });
-    return state.name === 'AwaitingSave' ? unsaved(provisioned(journey, state.arrival), error) : fail(journey, error);
+    // The hub has accepted the device: what is late now is of no use to it.
+    if (state.name === 'AwaitingSave') return unsaved(provisioned(journey, state.arrival), error);
+    if (state.name === 'AwaitingCommit' && !memory.staged) return notCommitted(journey, state.arrival, error, now);
+    return fail(journey, error);
   }
   switch (state.name) {
     case 'AwaitingStart':
@@ -233,13 +236,14 @@ function partSilent(
   const error = new DeadlineError({ state: state.name, deadlineMs: LOCAL_PATIENCE_MS });
   if (state.name === 'AwaitingRecord') return fail(journey, error);
   if (state.name === 'AwaitingNote') return unsaved(approach(journey, state.assignment, now), error);
+  if (state.name === 'AwaitingCommit') return notCommitted(journey, state.arrival, hsmSilence(error), now);
   return lifeFailed(journey, hsmSilence(error), now);
 }
 
 function hsmSilence(cause: DeadlineError): HsmError {
   return new HsmError({
     code: 'ERR_DPS_HSM_OPERATION',
-    message: `The TPM has not answered within ${LOCAL_PATIENCE_MS} ms. Check whether another program holds it, and its driver.`,
+    message: `The HSM has not answered within ${LOCAL_PATIENCE_MS} ms. Check whether another program holds it, and the driver of a TPM.`,
     operation: 'take in the hub identity',
     retryable: true,
     cause,

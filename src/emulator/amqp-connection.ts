@@ -17,21 +17,13 @@ import {
 } from './amqp-frames.js';
 import { AmqpServerCodec } from './amqp-rhea.js';
 import { SASL_MECHANISMS, SaslDialogue, type SaslIdentity, type SaslMove, type TpmOpening } from './amqp-sasl.js';
+import type { Carrier } from './carrier.js';
 import type { EmulatorContext } from './context.js';
 import type { FaultPoint } from './fault.js';
 import type { TakenFault } from './faults.js';
 import type { StepName } from './mqtt-connection.js';
 import type { TraceNote } from './trace.js';
 import { makeGuid } from './world.js';
-
-/** What AMQP travels on: TLS, or a WebSocket over it. */
-export interface AmqpCarrier {
-  readonly stream: Duplex;
-  /** DER of the client's certificates, leaf first. */
-  readonly certificateChain: () => readonly Uint8Array[];
-  /** The connection's number, where something else has numbered it. */
-  readonly number?: number;
-}
 
 /** Whom the connection turned out to be. */
 export interface AmqpSubject {
@@ -50,6 +42,7 @@ export interface AmqpHandler {
   attached(context: EventContext): void;
   detached(context: EventContext): void;
   message(context: EventContext): void;
+  sendable(): void;
   settled(context: EventContext, outcome: 'accepted' | 'released' | 'rejected' | 'modified'): void;
   closed(): void;
 }
@@ -88,11 +81,7 @@ export class AmqpConnection {
   #isOver = false;
   #closeReason: string | undefined;
 
-  constructor(
-    context: EmulatorContext,
-    carrier: AmqpCarrier,
-    makeHandler: (connection: AmqpConnection) => AmqpHandler,
-  ) {
+  constructor(context: EmulatorContext, carrier: Carrier, makeHandler: (connection: AmqpConnection) => AmqpHandler) {
     const { stream } = carrier;
     this.number = carrier.number ?? context.nextConnection();
     this.certificateChain = carrier.certificateChain;
@@ -254,7 +243,7 @@ export class AmqpConnection {
     this.#codec = new AmqpServerCodec(makeGuid(this.#context.world), {
       write: (bytes) => this.#write(bytes),
       over: (reason) => {
-        if (reason === undefined) this.#end('the client closed the connection');
+        if (reason === undefined) this.#closedByClient();
         else this.violate(`not as AMQP allows: ${reason}`);
       },
       opened: (hostName) => {
@@ -263,10 +252,17 @@ export class AmqpConnection {
       },
       attached: guarded((context: EventContext) => this.#handler.attached(context)),
       detached: guarded((context: EventContext) => this.#handler.detached(context)),
+      sendable: guarded(() => this.#handler.sendable()),
       message: guarded((context: EventContext) => this.#handler.message(context)),
       settled: guarded((context: EventContext, outcome) => this.#handler.settled(context, outcome)),
     });
     this.#codec.push(AMQP_HEADER);
+  }
+
+  #closedByClient(): void {
+    if (this.#isOver) return;
+    this.note({ event: 'disconnect' });
+    this.#end('the client closed the connection');
   }
 
   #stepWithFault(fault: TakenFault, perform: (fault: TakenFault) => void): void {

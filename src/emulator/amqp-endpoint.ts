@@ -1,12 +1,15 @@
-import { createServer, type TLSSocket, type TlsOptions } from 'node:tls';
+import { createServer, type TlsOptions } from 'node:tls';
 import type { EventContext, Receiver, Sender } from 'rhea';
 import { type AmqpAddress, parseAddress } from './amqp-address.js';
-import { type AmqpCarrier, AmqpConnection, type AmqpHandler } from './amqp-connection.js';
+import { AmqpConnection, type AmqpHandler } from './amqp-connection.js';
 import type { SaslIdentity, TpmOpening } from './amqp-sasl.js';
+import { type Carrier, overTls } from './carrier.js';
 import type { EmulatorContext } from './context.js';
 import { DpsAmqpSession } from './dps-amqp.js';
 import type { TakenFault } from './faults.js';
-import { type Listening, listen, presentedChain } from './listener.js';
+import type { Hub } from './hub.js';
+import { HubAmqpDoor } from './hub-amqp.js';
+import { type Listening, listen } from './listener.js';
 
 /** Links that a client may have attached at a time. */
 const MAX_LINKS = 32;
@@ -36,9 +39,9 @@ export class AmqpEndpoint {
     );
   }
 
-  /** Speaks AMQP on a connection that is there. */
-  take(carrier: AmqpCarrier): void {
-    new AmqpConnection(this.#context, carrier, (connection) => new LinkRouter(connection, this.#context));
+  /** Speaks AMQP on a connection that is there; `hub` listens where it came in. */
+  take(carrier: Carrier, hub?: Hub): void {
+    new AmqpConnection(this.#context, carrier, (connection) => new LinkRouter(connection, this.#context, hub));
   }
 
   #noteTrouble(detail: string): void {
@@ -47,20 +50,17 @@ export class AmqpEndpoint {
   }
 }
 
-export function overTls(socket: TLSSocket): AmqpCarrier {
-  socket.setNoDelay(true);
-  return { stream: socket, certificateChain: () => presentedChain(socket) };
-}
-
 /** One connection's links, handed to the service that their addresses name. */
 class LinkRouter implements AmqpHandler {
   readonly #connection: AmqpConnection;
   readonly #dps: DpsAmqpSession;
+  readonly #hub: HubAmqpDoor;
   readonly #links = new Map<object, AmqpAddress['kind']>();
 
-  constructor(connection: AmqpConnection, context: EmulatorContext) {
+  constructor(connection: AmqpConnection, context: EmulatorContext, hub: Hub | undefined) {
     this.#connection = connection;
     this.#dps = new DpsAmqpSession(connection, context);
+    this.#hub = new HubAmqpDoor(connection, context, hub);
   }
 
   wrapKey(opening: TpmOpening, storageRootKey: Uint8Array, fault: TakenFault | undefined): Uint8Array | undefined {
@@ -79,7 +79,7 @@ class LinkRouter implements AmqpHandler {
       this.#connection.violate(`more than ${MAX_LINKS} links`);
       return;
     }
-    if (address?.kind !== 'dps') {
+    if (address === undefined) {
       this.#connection.note({ event: 'refused', status: 404, topic: text, detail: 'there is nothing at this address' });
       link.close({ condition: 'amqp:not-found', description: 'There is nothing at this address.' });
       return;
@@ -88,24 +88,35 @@ class LinkRouter implements AmqpHandler {
     // What was asked for is granted: without a terminus in the answer the link would count as refused.
     link.set_source({ address: text });
     link.set_target({ address: text });
-    this.#dps.attached(link, address);
+    if (address.kind === 'dps') this.#dps.attached(link, address);
+    else if (address.kind === 'cbs') this.#hub.attachedCbs(link);
+    else this.#hub.attached(link, address);
   }
 
   detached(context: EventContext): void {
     const link = linkOf(context);
-    if (this.#links.delete(link)) this.#dps.detached(link);
+    const kind = this.#links.get(link);
+    this.#links.delete(link);
+    if (kind === 'dps') this.#dps.detached(link);
+    else if (kind !== undefined) this.#hub.detached(link);
   }
 
   message(context: EventContext): void {
-    this.#dps.message(context);
+    const kind = context.receiver && this.#links.get(context.receiver);
+    if (kind === 'dps') this.#dps.message(context);
+    else if (kind !== undefined) this.#hub.message(context);
   }
 
-  settled(): void {
-    // Replies are not kept for a second delivery.
+  sendable(): void {
+    this.#hub.sendable();
+  }
+
+  settled(context: EventContext, outcome: Parameters<AmqpHandler['settled']>[1]): void {
+    this.#hub.settled(context, outcome);
   }
 
   closed(): void {
-    this.#links.clear();
+    this.#hub.closed();
   }
 }
 

@@ -21,6 +21,8 @@ export interface AmqpEvents {
   readonly attached: (context: EventContext) => void;
   readonly message: (context: EventContext) => void;
   readonly detached: (context: EventContext) => void;
+  /** A link of the server's has credit again. */
+  readonly sendable: () => void;
   /** The client's last word on a message that was sent to it. */
   readonly settled: (context: EventContext, outcome: 'accepted' | 'released' | 'rejected' | 'modified') => void;
 }
@@ -71,6 +73,7 @@ export class AmqpServerCodec {
     for (const name of ['sender_open', 'receiver_open']) connection.on(name, events.attached);
     for (const name of ['sender_close', 'receiver_close']) connection.on(name, events.detached);
     connection.on('message', events.message);
+    connection.on('sendable', events.sendable);
     for (const outcome of ['accepted', 'released', 'rejected', 'modified'] as const) {
       connection.on(outcome, (context: EventContext) => events.settled(context, outcome));
     }
@@ -144,4 +147,25 @@ export function propertyOf(properties: unknown, name: string): unknown {
 export function textOf(properties: unknown, name: string): string | undefined {
   const value = propertyOf(properties, name);
   return typeof value === 'string' ? value : undefined;
+}
+
+/** The message's body where it is a text, such as a token for `$cbs`. */
+export function tokenOf(message: Message): string {
+  return Buffer.from(bodyOf(message)).toString('utf8');
+}
+
+/** As an `int`: rhea would choose by value, and not every client takes what it chooses. */
+export function intOf(value: number): unknown {
+  return { toRheaTyped: () => rhea.types.wrap_int(value) };
+}
+
+/** A GUID's text as AMQP's own type, which rhea takes 16 bytes for. */
+export function uuidOf(text: string): Buffer {
+  return rhea.string_to_uuid(text);
+}
+
+/** The text of a GUID that came as AMQP's own type, or of a text. */
+export function uuidText(value: unknown): string | undefined {
+  if (typeof value === 'string') return value;
+  return value instanceof Uint8Array && value.length === 16 ? rhea.uuid_to_string(Buffer.from(value)) : undefined;
 }

@@ -89,6 +89,14 @@ export class CloudToDeviceQueue {
     this.#messages = this.#messages.filter((message) => message.sequence !== sequence);
   }
 
+  /** Given back by the device: it will be delivered again, unless that was the last time. */
+  abandon(sequence: number): void {
+    this.#inFlight.delete(sequence);
+    this.#messages = this.#messages.filter(
+      (message) => message.sequence !== sequence || message.deliveryCount < CLOUD_TO_DEVICE_LIMITS.deliveries,
+    );
+  }
+
   /** The connection is gone: what was on its way will be delivered again; without a session under new packet ids. */
   release(how: { readonly keepPacketIds: boolean }): void {
     this.#inFlight.clear();

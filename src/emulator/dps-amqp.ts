@@ -1,9 +1,8 @@
 /** The provisioning service over AMQP: links to a device's address, requests and replies as messages on them. */
 import type { Delivery, EventContext, Message, Receiver, Sender } from 'rhea';
-import { encodeUtf8 } from '../core/bytes.js';
 import { type AmqpAddress, parseAddress } from './amqp-address.js';
 import type { AmqpConnection } from './amqp-connection.js';
-import { bodyOf, dataSection, propertyOf, textOf } from './amqp-rhea.js';
+import { bodyOf, dataSection, intOf, textOf } from './amqp-rhea.js';
 import type { SaslIdentity, TpmOpening } from './amqp-sasl.js';
 import type { EmulatorContext } from './context.js';
 import { faultReply, type RenderedReply, readScript } from './dps-faults.js';
@@ -190,9 +189,9 @@ export class DpsAmqpSession {
 }
 
 /** Microsoft's clients differ in how they spell it, and do not ignore case. */
-function delays(retryAfter: string | undefined): Record<string, string | number> {
+function delays(retryAfter: string | undefined): Record<string, unknown> {
   if (retryAfter === undefined) return {};
-  const value = /^\d{1,9}$/.test(retryAfter) ? Number(retryAfter) : retryAfter;
+  const value = /^\d{1,9}$/.test(retryAfter) ? intOf(Number(retryAfter)) : retryAfter;
   return { 'retry-after': value, 'Retry-After': value };
 }
 
@@ -200,7 +199,7 @@ function delays(retryAfter: string | undefined): Record<string, string | number>
 function rejectionOf({ status, body, retryAfter }: RenderedReply): {
   condition: string;
   description: string;
-  info: Record<string, string | number>;
+  info: Record<string, unknown>;
 } {
   return { condition: conditionOf(status), description: Buffer.from(body).toString('utf8'), info: delays(retryAfter) };
 }

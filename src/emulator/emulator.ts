@@ -5,6 +5,7 @@ import { splitHostPort } from '../core/identifiers.js';
 import { ConfigurationError } from '../errors.js';
 import { systemClock } from '../system-clock.js';
 import { AmqpEndpoint } from './amqp-endpoint.js';
+import { protocolOfFirst } from './carrier.js';
 import { type EmulatorConfig, type ResolvedConfig, type ResolvedScope, resolveConfig } from './config.js';
 import { openSection, optional, readFunction, readJsonObject, readText } from './config-reader.js';
 import type { EmulatorContext } from './context.js';
@@ -13,6 +14,7 @@ import { listenHttps } from './https-endpoint.js';
 import type { HubControls } from './hub-controls.js';
 import { type Listening, makeTlsOptions } from './listener.js';
 import { formatTraceEntry } from './log.js';
+import type { TakeOver } from './mqtt-connection.js';
 import { MqttEndpoint } from './mqtt-endpoint.js';
 import type { CertificateAuthority } from './pki.js';
 import { EmulatedScope, type ScopeControls } from './scope.js';
@@ -20,6 +22,7 @@ import { makeServerIdentity, obtainAuthority } from './server-identity.js';
 import { damaged, loadState, StateWriter } from './state-file.js';
 import type { StoredState } from './state-reader.js';
 import { Trace, type TraceControls, type TraceEntry } from './trace.js';
+import { WebSocketDoor } from './websocket-door.js';
 import type { World } from './world.js';
 
 export interface EmulatorOptions {
@@ -199,6 +202,11 @@ async function listenEverywhere(
   const tls = makeTlsOptions(identity, config.maxVersion);
   const mqtt = new MqttEndpoint(parts.context);
   const amqp = new AmqpEndpoint(parts.context);
+  const webSockets = new WebSocketDoor(parts.context, {
+    mqtt: (carrier) => mqtt.take(carrier),
+    amqp: (carrier, hub) => amqp.take(carrier, hub),
+  });
+  const upgrade: WebSocketDoor['take'] = (...request) => webSockets.take(...request);
   const opened = async (opening: Promise<Listening>): Promise<string> => {
     const each = await opening;
     listening.push(each);
@@ -207,11 +215,19 @@ async function listenEverywhere(
   const dpsMqtt = await opened(mqtt.listen({ tls, host, port: config.mqttPort, option: 'ports.mqtt' }));
   const dpsAmqp = await opened(amqp.listen({ tls, host, port: config.amqpPort }));
   let https = '';
-  https = await opened(listenHttps(parts.context, { tls, host, port: config.httpsPort, publicName: () => https }));
+  https = await opened(
+    listenHttps(parts.context, { tls, host, port: config.httpsPort, publicName: () => https, upgrade }),
+  );
   const hubEndpoints: EmulatorEndpoints['hubs'][number][] = [];
   for (const [index, { name, idScope, port, portOption }] of hubs.entries()) {
-    const address = await opened(mqtt.listen({ tls, host, port, option: portOption }));
     const hub = parts.context.hubs[index];
+    // Devices are told one port, whatever they speak.
+    const takeOver: TakeOver = (first) => {
+      const protocol = protocolOfFirst(first);
+      if (protocol === 'amqp') return (carrier) => amqp.take(carrier, hub);
+      return protocol === 'http' ? ({ stream }) => webSockets.takeConnection(stream, hub) : undefined;
+    };
+    const address = await opened(mqtt.listen({ tls, host, port, option: portOption, takeOver }));
     hub?.setListeningNames([address, ...['localhost', '127.0.0.1', '[::1]'].map((at) => `${at}:${portIn(address)}`)]);
     hubEndpoints.push({ name, idScope, hostName: hub?.hostName ?? address, mqtt: address });
   }

@@ -1,6 +1,7 @@
 /** The provisioning service over HTTPS: register, operation status, registration status lookup. */
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { createServer } from 'node:https';
+import type { Duplex } from 'node:stream';
 import type { TLSSocket, TlsOptions } from 'node:tls';
 import { decodeBase64, decodePercent, encodeBase64 } from '../core/bytes.js';
 import type { EmulatorContext } from './context.js';
@@ -23,6 +24,8 @@ export interface HttpsEndpointOptions {
   readonly port: number;
   /** `host:port` for `Location` headers, known once it listens. */
   publicName(): string;
+  /** Takes requests for a WebSocket. */
+  upgrade(request: IncomingMessage, socket: Duplex, head: Buffer): void;
 }
 
 /** @throws {ConfigurationError} when the port cannot be had. */
@@ -40,6 +43,7 @@ export function listenHttps(context: EmulatorContext, options: HttpsEndpointOpti
     const exchange = new Exchange(context, options, request, response, connections.get(request.socket) ?? 0);
     void exchange.run();
   });
+  server.on('upgrade', (request, socket, head) => options.upgrade(request, socket, head));
   server.on('clientError', (_error, socket) => socket.destroy());
   const noteTrouble = (detail: string): void =>
     context.note({

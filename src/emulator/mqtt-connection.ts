@@ -2,7 +2,7 @@
  * One MQTT 3.1.1 connection on the server's side: bytes to packets, the CONNECT deadline, keep-alive, and the places
  * where fault switches reach in. What packets mean is the session's business.
  */
-import type { TLSSocket } from 'node:tls';
+import type { Duplex } from 'node:stream';
 import {
   generate,
   type IConnectPacket,
@@ -13,10 +13,10 @@ import {
   writeToStream,
 } from 'mqtt-packet';
 import { decodeBase64 } from '../core/bytes.js';
+import type { Carrier } from './carrier.js';
 import type { EmulatorContext } from './context.js';
 import type { FaultPoint, FaultSubject } from './fault.js';
 import type { TakenFault } from './faults.js';
-import { presentedChain } from './listener.js';
 import type { TraceNote } from './trace.js';
 
 // The codec's cache of all two-byte numbers costs 18 MB and 30 ms at first use.
@@ -49,15 +49,27 @@ export interface MqttSession {
   closed(isGraceful: boolean): void;
 }
 
+/** Who goes on with a connection that begins with these bytes; `undefined` for MQTT. */
+export type TakeOver = (first: Uint8Array) => ((carrier: Carrier) => void) | undefined;
+
 export class MqttConnection {
   readonly number: number;
+  readonly certificateChain: Carrier['certificateChain'];
   readonly #context: EmulatorContext;
-  readonly #socket: TLSSocket;
+  readonly #socket: Duplex;
+  /** Takes over what does not begin as MQTT. */
+  readonly #takeOver: TakeOver;
+  #hasRead = false;
   readonly #parser: Parser = makeParser();
   readonly #packets: Packet[] = [];
   readonly #tasks: (() => void)[] = [];
   readonly #cancelers = new Set<() => void>();
   readonly #onConnect: (connection: MqttConnection, packet: IConnectPacket) => void;
+  readonly #listeners = [
+    ['data', (chunk: Buffer) => this.#read(chunk)],
+    ['error', (error: Error) => this.drop(error.message)],
+    ['close', () => this.#closed()],
+  ] as const;
   #subject: MqttSubject | undefined;
   #session: MqttSession | undefined;
   #hasConnected = false;
@@ -70,28 +82,24 @@ export class MqttConnection {
 
   constructor(
     context: EmulatorContext,
-    socket: TLSSocket,
+    carrier: Carrier,
     onConnect: (connection: MqttConnection, packet: IConnectPacket) => void,
+    takeOver: TakeOver = () => undefined,
   ) {
-    this.number = context.nextConnection();
+    const { stream: socket } = carrier;
+    this.number = carrier.number ?? context.nextConnection();
+    this.certificateChain = carrier.certificateChain;
     this.#context = context;
     this.#socket = socket;
+    this.#takeOver = takeOver;
     this.#onConnect = onConnect;
     this.#lastPacketMs = context.clock.monotonicMs();
-    socket.setNoDelay(true);
     this.#parser.on('packet', (packet) => this.#packets.push(packet));
     this.#parser.on('error', (error: unknown) => this.violate(error instanceof Error ? error.message : 'not MQTT'));
-    socket.on('data', (chunk: Buffer) => this.#read(chunk));
-    socket.on('error', (error) => this.drop(error.message));
-    socket.on('close', () => this.#closed());
+    for (const [event, listener] of this.#listeners) socket.on(event, listener);
     this.after(CONNECT_DEADLINE_MS, () => {
       if (!this.#hasConnected) this.violate('no CONNECT within 30 s');
     });
-  }
-
-  /** DER of the client's certificates, leaf first. */
-  certificateChain(): readonly Uint8Array[] {
-    return presentedChain(this.#socket);
   }
 
   /** From here on the connection belongs to somebody. */
@@ -231,11 +239,28 @@ export class MqttConnection {
 
   #read(chunk: Buffer): void {
     if (this.#isOver) return;
+    const next = this.#hasRead ? undefined : this.#takeOver(chunk);
+    this.#hasRead = true;
+    if (next !== undefined) {
+      this.#handOver(chunk, next);
+      return;
+    }
     this.#guard(() => {
       const unread = this.#parser.parse(chunk);
       if (unread > MAX_PACKET_BYTES) this.violate('the packet is too large');
     });
     this.#work();
+  }
+
+  #handOver(chunk: Buffer, next: (carrier: Carrier) => void): void {
+    const stream = this.#socket;
+    this.#isOver = true;
+    for (const cancel of this.#cancelers) cancel();
+    for (const [event, listener] of this.#listeners) stream.off(event, listener);
+    stream.pause();
+    stream.unshift(chunk);
+    next({ stream, certificateChain: this.certificateChain, number: this.number });
+    stream.resume();
   }
 
   #work(): void {
@@ -314,7 +339,7 @@ export class MqttConnection {
     if (this.#isOver) return;
     this.#isOver = true;
     this.#closeReason = reason;
-    this.#socket.destroySoon();
+    this.#socket.end(() => this.#socket.destroy());
   }
 
   #closed(): void {

@@ -1,9 +1,11 @@
 import { createServer, type TlsOptions } from 'node:tls';
+import type { IConnectPacket } from 'mqtt-packet';
+import { type Carrier, overTls } from './carrier.js';
 import type { EmulatorContext } from './context.js';
 import { type DpsConnections, openDpsSession } from './dps-mqtt.js';
 import { openHubSession } from './hub-mqtt.js';
 import { type Listening, listen } from './listener.js';
-import { MqttConnection } from './mqtt-connection.js';
+import { MqttConnection, type TakeOver } from './mqtt-connection.js';
 import { parseUserName } from './mqtt-names.js';
 
 /** Where an MQTT listener listens. */
@@ -13,6 +15,8 @@ export interface MqttEndpointOptions {
   readonly port: number;
   /** The configuration's name for the port. */
   readonly option: string;
+  /** Takes connections that begin as something else. */
+  readonly takeOver?: TakeOver;
 }
 
 /**
@@ -30,18 +34,22 @@ export class MqttEndpoint {
   /** @throws {ConfigurationError} when the port cannot be had. */
   listen(options: MqttEndpointOptions): Promise<Listening> {
     const server = createServer(options.tls);
-    server.on('secureConnection', (socket) => {
-      new MqttConnection(this.#context, socket, (connection, packet) => {
-        const name = parseUserName(packet.username ?? '');
-        if (name === undefined) connection.refuse(4, 'the user name is neither of DPS nor of a hub');
-        else if (name.kind === 'dps') openDpsSession(connection, this.#context, packet, name, this.#dpsConnections);
-        else openHubSession(connection, this.#context, packet, name);
-      });
-    });
+    server.on('secureConnection', (socket) => this.take(overTls(socket), options.takeOver));
     server.on('tlsClientError', (error) => this.#noteTrouble(`TLS handshake: ${error.message}`));
     return listen(server, options.host, options.port, options.option, (error) =>
       this.#noteTrouble(`a connection could not be taken: ${error.message}`),
     );
+  }
+
+  /** Speaks MQTT on a connection that is there. */
+  take(carrier: Carrier, takeOver?: TakeOver): void {
+    const onConnect = (connection: MqttConnection, packet: IConnectPacket): void => {
+      const name = parseUserName(packet.username ?? '');
+      if (name === undefined) connection.refuse(4, 'the user name is neither of DPS nor of a hub');
+      else if (name.kind === 'dps') openDpsSession(connection, this.#context, packet, name, this.#dpsConnections);
+      else openHubSession(connection, this.#context, packet, name);
+    };
+    new MqttConnection(this.#context, carrier, onConnect, takeOver);
   }
 
   #noteTrouble(detail: string): void {

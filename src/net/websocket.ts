@@ -42,9 +42,9 @@ export interface WebSocketOptions extends TlsSocketOptions {
  * @throws {ProtocolError} `ERR_DPS_PROTOCOL_BODY` when the peer does not speak HTTP.
  */
 export async function openWebSocket(options: WebSocketOptions, signal: CancelSignal): Promise<Duplex> {
+  const socket = await openTlsSocket(options, signal);
   // A file of its own: most devices never need it.
   const { WebSocket: Engine } = await import('ws');
-  const socket = await openTlsSocket(options, signal);
   if (signal.aborted) socket.destroy();
   return abortable<Duplex>(signal, (resolve, reject) => {
     let isHandedOver = false;

@@ -101,6 +101,7 @@ const STATUSES: Record<DpsErrorCode, readonly [number, Make]> = {
   ERR_DPS_PROTOCOL_BODY: [76, protocol],
   ERR_DPS_PROTOCOL_STATUS: [76, protocol],
   ERR_DPS_PROTOCOL_MQTT: [76, protocol],
+  ERR_DPS_PROTOCOL_AMQP: [76, protocol],
   ERR_DPS_PROTOCOL_TWIN: [76, protocol],
   ERR_DPS_SERVICE_BAD_REQUEST: [65, service(400)],
   ERR_DPS_SERVICE_UNAUTHORIZED: [77, service(401)],

@@ -249,6 +249,28 @@ describe('a TPM', () => {
   });
 });
 
+describe('an HSM that wants to hear of acceptance', () => {
+  const told = (config: Partial<JourneyConfig>): JourneyDriver =>
+    new JourneyDriver({ ...config, tellsAcceptance: true }).register().hubReached();
+
+  it('hears which credential it was, before the application hears of the hub', () => {
+    const driver = told({});
+    expect(driver.effects.at(-1)).toEqual({ type: 'CommitIdentity', ticket: driver.ticket, slot: 0 });
+    expect(driver.committed().outcome?.kind).toBe('provisioned');
+  });
+
+  it.each(['once', 'keep'] as const)(
+    'and fails, or is silent: the device is at its hub all the same (%s)',
+    (purpose) => {
+      const error = new HsmError({ code: 'ERR_DPS_HSM_OPERATION', message: 'no', operation: 'accepted' });
+      for (const driver of [told({ purpose }).fails(error), told({ purpose }).wake()]) {
+        expect(driver.outcome?.kind ?? driver.state).toBe(purpose === 'once' ? 'provisioned' : 'Online');
+        expect(driver.records()).toEqual(['unsaved']);
+      }
+    },
+  );
+});
+
 describe('what the store gives', () => {
   it('a record for this configuration: the hub, and not a packet to DPS', () => {
     const driver = new JourneyDriver({ hasStore: true }).load(found()).hubReached();

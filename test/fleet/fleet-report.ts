@@ -22,8 +22,8 @@ export function firstStartTable(results: readonly FleetResult[]): string {
     'all',
     'requests to DPS',
     'of them 429',
-    'a device',
-    'at most',
+    'per device',
+    'the most of one',
     'in the worst minute',
   ];
   return table(heads, rows);

@@ -3,7 +3,7 @@ import { type FleetResult, type FleetSettings, runFleet } from './fleet.js';
 import { countUpTo, drawFleet } from './fleet-chart.js';
 import { firstStartTable, restartTable } from './fleet-report.js';
 
-/** The service's quotas and the fleet, both two hundredths. */
+/** The service's quotas and the fleet, both a two-hundredth. */
 const SMALL: FleetSettings = {
   devices: 500,
   startSpreadMs: 0,

@@ -2,7 +2,7 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
+import { fileURLToPath, pathToFileURL } from 'node:url';
 import { build } from 'esbuild';
 import { onTestFinished } from 'vitest';
 import { temporaryFolder } from '../cli/temporary-folder.js';
@@ -128,6 +128,8 @@ function compile(): Promise<string> {
     packages: 'external',
     platform: 'node',
     format: 'esm',
+    // What it reads beside itself is where its source is.
+    define: { 'import.meta.url': JSON.stringify(pathToFileURL(PROGRAM).href) },
     write: false,
   }).then(({ outputFiles: [file] }) => file?.text ?? '');
   return compiled;

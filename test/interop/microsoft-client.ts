@@ -2,14 +2,17 @@
  * The program of the child process: Microsoft's clients, worked by a test over IPC. `client-process.ts` starts it.
  * Their typings are loose, so what comes out of them is declared narrowly here.
  */
+import { createHmac } from 'node:crypto';
 import https from 'node:https';
+import tls from 'node:tls';
 import type { Client, Twin } from 'azure-iot-device';
+import { SoftwareTpm } from '../emulator/software-tpm.js';
 
 /** A symmetric key, or a certificate chain with its private key (both PEM). */
 export type Credential = { readonly symmetricKey: string } | { readonly cert: string; readonly key: string };
 
 export interface RegisterOptions {
-  readonly transport: 'mqtt' | 'amqp' | 'https';
+  readonly transport: 'mqtt' | 'https';
   /** `host:port` */
   readonly endpoint: string;
   readonly idScope: string;
@@ -17,6 +20,12 @@ export interface RegisterOptions {
   readonly credential: Credential;
   readonly payload?: Readonly<Record<string, unknown>>;
 }
+
+/** The same over AMQP. `tpm`: the process plays the TPM whose keys are in the test vectors. */
+export type AmqpRegisterOptions = Omit<RegisterOptions, 'transport' | 'credential'> & {
+  readonly transport: 'amqp' | 'amqp-ws';
+  readonly credential: Credential | { readonly tpm: true };
+};
 
 /** What their `register()` resolves with: the `registrationState` of the last answer. */
 export interface RegistrationState {
@@ -31,6 +40,8 @@ export interface RegistrationState {
 }
 
 export interface HubOptions {
+  /** Default: MQTT. */
+  readonly protocol?: 'mqtt' | 'amqp' | 'amqp-ws';
   readonly hostName: string;
   readonly deviceId: string;
   readonly credential: Credential;
@@ -57,12 +68,12 @@ export interface Reports {
 
 export const commands = {
   /** `ProvisioningDeviceClient.register()`. */
-  async register(options: RegisterOptions): Promise<RegistrationState> {
+  async register(options: RegisterOptions | AmqpRegisterOptions): Promise<RegistrationState> {
     const { ProvisioningDeviceClient } = (await import('azure-iot-provisioning-device')).default;
     const client = ProvisioningDeviceClient.create(
-      options.transport === 'https' ? aimHttpsAt(options.endpoint) : options.endpoint,
+      hostFor(options),
       options.idScope,
-      await makeTransport(options.transport),
+      await makeTransport(options),
       (await makeSecurityClient(options)) as Parameters<typeof ProvisioningDeviceClient.create>[3],
     );
     if (options.payload !== undefined) client.setProvisioningPayload(options.payload);
@@ -72,11 +83,14 @@ export const commands = {
   /** `Client.fromConnectionString()`, `setOptions()`, `open()`. */
   async open(options: HubOptions): Promise<void> {
     const { Client } = (await import('azure-iot-device')).default;
-    const { Mqtt } = (await import('azure-iot-device-mqtt')).default;
     const { hostName, deviceId, credential, ca } = options;
     const isKey = 'symmetricKey' in credential;
     const proof = isKey ? `SharedAccessKey=${credential.symmetricKey}` : 'x509=true';
-    const client = Client.fromConnectionString(`HostName=${hostName};DeviceId=${deviceId};${proof}`, Mqtt);
+    const host = options.protocol === 'amqp-ws' ? aimWebSocketsAt(hostName) : hostName;
+    const client = Client.fromConnectionString(
+      `HostName=${host};DeviceId=${deviceId};${proof}`,
+      await hubTransport(options),
+    );
     client.on('disconnect', (why: { readonly transportObj?: Error }) =>
       report('disconnect', { error: why.transportObj?.message ?? '' }),
     );
@@ -201,19 +215,72 @@ function aimHttpsAt(endpoint: string): string {
   return host;
 }
 
-async function makeTransport(transport: RegisterOptions['transport']) {
-  if (transport === 'mqtt') return new (await import('azure-iot-provisioning-device-mqtt')).default.Mqtt();
-  if (transport === 'amqp') return new (await import('azure-iot-provisioning-device-amqp')).default.Amqp();
-  return new (await import('azure-iot-provisioning-device-http')).default.Http();
+function hostFor({ transport, endpoint }: RegisterOptions | AmqpRegisterOptions): string {
+  if (transport === 'https') return aimHttpsAt(endpoint);
+  return transport === 'amqp-ws' ? aimWebSocketsAt(endpoint) : endpoint;
 }
 
-async function makeSecurityClient({ registrationId, credential }: RegisterOptions) {
+/** Over WebSocket they know port 443 only, too, and with a TPM take no agent: what opens TLS connections knows better. */
+function aimWebSocketsAt(endpoint: string): string {
+  const [host = '', port] = endpoint.split(':');
+  const connect = tls.connect as (options: tls.ConnectionOptions) => tls.TLSSocket;
+  (tls as { connect: typeof connect }).connect = (options) => connect({ ...options, port: Number(port) });
+  return host;
+}
+
+async function makeTransport({ transport }: RegisterOptions | AmqpRegisterOptions) {
+  if (transport === 'mqtt') return new (await import('azure-iot-provisioning-device-mqtt')).default.Mqtt();
+  if (transport === 'https') return new (await import('azure-iot-provisioning-device-http')).default.Http();
+  const { Amqp, AmqpWs } = (await import('azure-iot-provisioning-device-amqp')).default;
+  return transport === 'amqp' ? new Amqp() : new AmqpWs();
+}
+
+async function hubTransport({ protocol = 'mqtt' }: HubOptions) {
+  if (protocol === 'mqtt') return (await import('azure-iot-device-mqtt')).default.Mqtt;
+  const { Amqp, AmqpWs } = (await import('azure-iot-device-amqp')).default;
+  return protocol === 'amqp' ? Amqp : AmqpWs;
+}
+
+async function makeSecurityClient({ registrationId, credential }: RegisterOptions | AmqpRegisterOptions) {
+  if ('tpm' in credential) return new TpmClient(registrationId);
   if ('symmetricKey' in credential) {
     const { SymmetricKeySecurityClient } = (await import('azure-iot-security-symmetric-key')).default;
     return new SymmetricKeySecurityClient(registrationId, credential.symmetricKey);
   }
   const { X509Security } = (await import('azure-iot-security-x509')).default;
   return new X509Security(registrationId, credential);
+}
+
+/** What their provisioning client wants of a TPM; theirs needs a native module that current Node does not build. */
+class TpmClient {
+  readonly #registrationId: string;
+  readonly #tpm = new SoftwareTpm();
+  #identityKey: Buffer = Buffer.alloc(0);
+
+  constructor(registrationId: string) {
+    this.#registrationId = registrationId;
+  }
+
+  getRegistrationId(done: (error: Error | null, id: string) => void): void {
+    done(null, this.#registrationId);
+  }
+
+  getEndorsementKey(done: (error: Error | null, key: Buffer) => void): void {
+    done(null, this.#tpm.endorsementKey);
+  }
+
+  getStorageRootKey(done: (error: Error | null, key: Buffer) => void): void {
+    done(null, this.#tpm.storageRootKey);
+  }
+
+  activateIdentityKey(blob: Buffer, done: (error: Error | null) => void): void {
+    this.#identityKey = this.#tpm.activate(blob);
+    done(null);
+  }
+
+  signWithIdentity(data: Buffer, done: (error: Error | null, signature: Buffer) => void): void {
+    done(null, createHmac('sha256', this.#identityKey).update(data).digest());
+  }
 }
 
 function report<K extends keyof Reports>(name: K, data: Reports[K]): void {

@@ -151,7 +151,7 @@ interface Refusal {
   readonly prepare: (emulator: Emulator, options: RegisterOptions) => RegisterOptions | Promise<RegisterOptions>;
   /** What the emulator's log says was wrong. */
   readonly reason?: RegExp;
-  readonly error: Record<(typeof TRANSPORTS)[number], object>;
+  readonly error: Record<RegisterOptions['transport'], object>;
 }
 
 const both = (error: object): Refusal['error'] => ({ mqtt: error, https: error });

@@ -35,7 +35,9 @@ const CLEAN = { status: 0, stdout: '' };
 const BROWSER_TYPES = { lib: ['es2022', 'dom'], types: [] };
 const NODE_TYPES = { lib: ['es2022'], types: ['node'], typeRoots: [join(ROOT, 'node_modules/@types')] };
 
-const deviceDoors = doors.filter(({ name }) => !['./emulator', './azure'].includes(name)).map(({ name }) => name);
+/** The others need the types of Node: key objects, streams. */
+const NEEDS_NODE = ['./emulator', './azure', './hsm/software-key-store'];
+const deviceDoors = doors.filter(({ name }) => !NEEDS_NODE.includes(name)).map(({ name }) => name);
 
 const ESM = `
 import { type Hsm, isDpsError, type ProgressEvent, provision, type ProvisionedDevice, type ProvisionOptions, type SymmetricKeyHsm } from 'dps-device';

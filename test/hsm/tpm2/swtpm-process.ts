@@ -5,6 +5,12 @@ import { connect, createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
+/** None outlives the tests, also when they are broken off. */
+const running = new Set<ChildProcess>();
+process.on('exit', () => {
+  for (const child of running) child.kill('SIGKILL');
+});
+
 /** A swtpm of our own: its own folder for state and sockets. A new one is a new TPM. */
 export class Swtpm {
   /** Name of the link to it. */
@@ -65,6 +71,8 @@ export class Swtpm {
     arguments_.push('--ctrl', channel('tcp', 1), '--flags', this.#flags, '--log', `file=${join(this.folder, 'log')}`);
     const child = spawn('swtpm', arguments_, { stdio: 'ignore' });
     this.#process = child;
+    running.add(child);
+    child.once('exit', () => running.delete(child));
     const failed = new Promise<never>((_, reject) => {
       child.once('error', reject);
       child.once('exit', (code) => reject(new Error(`swtpm ended with ${code}`)));
