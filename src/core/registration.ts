@@ -412,10 +412,10 @@ function lookedUp(registration: Registration, reply: DpsReply, now: Now): Regist
   const meaning = interpretStatusLookup(reply, now.wallMs);
   if (meaning.kind === 'found') return assigned(registration, meaning.result);
   const next = remember(registration, { lookedUp: true });
-  if (meaning.kind === 'serviceError' && meaning.error.status !== 404) {
-    return refused(next, meaning.error, 'lookup', now);
-  }
-  return proceed(next, now);
+  if (meaning.kind !== 'serviceError') return proceed(next, now);
+  const { error } = meaning;
+  const isAboutMore = error.retryable || error.status === 401 || error.status === 403;
+  return isAboutMore ? refused(next, error, 'lookup', now) : proceed(next, now);
 }
 
 function challenged(registration: Registration, challenge: DpsChallenge): RegistrationStep {
