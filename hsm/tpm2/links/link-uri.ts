@@ -8,6 +8,7 @@ import { optionError } from '../../hsm-options.js';
  * tpm2:/dev/tpmrm0                        tpm2:device:/dev/tpmrm0
  * tpm2:swtpm:host=127.0.0.1,port=2321     tpm2:swtpm:path=/run/swtpm.sock
  * tpm2:mssim:host=127.0.0.1,port=2321
+ * tpm2:tcti:tabrmd:bus_type=system        any TCTI, through an installed tpm2-tss and the package koffi
  * ```
  */
 export type TpmLinkName =
@@ -16,7 +17,9 @@ export type TpmLinkName =
       readonly kind: 'swtpm';
       readonly target: { readonly host: string; readonly port: number } | { readonly path: string };
     }
-  | { readonly kind: 'mssim'; readonly target: { readonly host: string; readonly port: number } };
+  | { readonly kind: 'mssim'; readonly target: { readonly host: string; readonly port: number } }
+  /** `name` as tpm2-tss spells it, such as `tabrmd:bus_type=system`. */
+  | { readonly kind: 'tcti'; readonly name: string };
 
 export const DEFAULT_TPM_LINK = 'tpm2:/dev/tpmrm0';
 
@@ -37,15 +40,10 @@ export function parseTpmLink(text: string): TpmLinkName {
       return { kind, target: socketTarget(kind, details) };
     case 'mssim':
       return { kind, target: tcpTarget(kind, details) };
-    case 'tabrmd':
-    case 'cmd':
-    case 'pcap':
     case 'tcti':
-      throw optionError(
-        'ERR_DPS_CONFIG_UNSUPPORTED',
-        'link',
-        `Option hsm.link: links of the kind ${kind} are not supported. Use ${EXAMPLES}.`,
-      );
+      return { kind, name: tctiName(details) };
+    case 'tabrmd':
+      throw problem(`must reach ${kind} through tpm2-tss: give tpm2:tcti:${rest}`);
     default:
       throw problem(`names no kind of link that is known; give ${EXAMPLES}`);
   }
@@ -54,6 +52,12 @@ export function parseTpmLink(text: string): TpmLinkName {
 function device(path: string): TpmLinkName {
   if (path.startsWith('/') && !path.includes('\0')) return { kind: 'device', path };
   throw problem('must give the whole path of the device, such as tpm2:/dev/tpmrm0');
+}
+
+/** Without a name tpm2-tss would take whatever it finds first, a simulator included. */
+function tctiName(name: string): string {
+  if (/^[A-Za-z0-9_./-]+(:|$)/.test(name) && !name.includes('\0')) return name;
+  throw problem('must name a TCTI of tpm2-tss after tcti:, such as tpm2:tcti:tabrmd:bus_type=system');
 }
 
 function socketTarget(kind: string, details: string): { host: string; port: number } | { path: string } {

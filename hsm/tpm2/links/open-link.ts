@@ -11,6 +11,8 @@ export async function openTpmLink(name: TpmLinkName, clock: Clock): Promise<TpmL
       return new (await import('./swtpm.js')).SwtpmLink(name.target, clock);
     case 'mssim':
       return new (await import('./mssim.js')).MssimLink(name.target, clock);
+    case 'tcti':
+      return new (await import('./tcti-link.js')).TctiLink(name.name, clock);
     default:
       return unreachable(name);
   }

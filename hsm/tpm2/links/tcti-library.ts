@@ -180,7 +180,7 @@ class PollHandles {
   readonly memory: Int16Array = new Int16Array(4 * MAX_POLL_HANDLES);
   readonly count: BigUint64Array = BigUint64Array.of(BigInt(MAX_POLL_HANDLES));
 
-  /** Some TCTIs would be told of room for output, too, which there always is. */
+  /** Some TCTIs ask to be told of room for output, too, which there always is. */
   onlyInput(): Int16Array {
     for (let index = 2; index < this.memory.length; index += 4) this.memory[index] = POLLIN;
     return this.memory;

@@ -30,6 +30,9 @@ interface Exchange {
 /**
  * Any TPM that an installed tpm2-tss can reach, through `libtss2-tctildr`: `tabrmd:` (the resource manager's daemon),
  * `device:/dev/tpmrm0`, `swtpm:host=127.0.0.1,port=2321`, `mssim:…`, or the name of another TCTI.
+ *
+ * A call of C that never comes back, such as a connection to a simulator that is halted, fails here in time all the same,
+ * but keeps its thread, and the process from ending by itself.
  */
 export class TctiLink implements TpmLink {
   readonly place: string;
@@ -37,7 +40,8 @@ export class TctiLink implements TpmLink {
   readonly #clock: Clock;
   readonly #surroundings: TctiSurroundings;
   #library: Promise<TctiLibrary> | undefined;
-  #context: TctiContext | undefined;
+  /** Open, and no call of C is at work in it. */
+  #idle: TctiContext | undefined;
   #closing: Promise<unknown> = Promise.resolve();
   #current: Exchange | undefined;
 
@@ -72,10 +76,9 @@ export class TctiLink implements TpmLink {
 
   /** Gives the context up, and with it the connection that only one program may have. */
   rest(): void {
-    const context = this.#context;
-    if (context === undefined) return;
-    this.#context = undefined;
-    this.#closing = context.close().catch(() => undefined);
+    if (this.#idle === undefined) return;
+    this.#drop(this.#idle);
+    this.#idle = undefined;
   }
 
   async close(): Promise<void> {
@@ -84,11 +87,14 @@ export class TctiLink implements TpmLink {
     await this.#closing;
   }
 
+  #drop(context: TctiContext): void {
+    this.#closing = context.close().catch(() => undefined);
+  }
+
   #leaveBehind(answer: Promise<unknown>): void {
-    const over = Promise.allSettled([late.get(this.place), answer]).then(() => {
-      this.rest();
+    const over = Promise.allSettled([late.get(this.place), answer]).then(async () => {
+      await this.#closing;
       if (late.get(this.place) === over) late.delete(this.place);
-      return this.#closing;
     });
     late.set(this.place, over);
   }
@@ -96,27 +102,34 @@ export class TctiLink implements TpmLink {
   async #exchange(command: Uint8Array, exchange: Exchange): Promise<Uint8Array> {
     await late.get(this.place);
     requireWanted(exchange);
+    const context = this.#idle ?? (await this.#opened());
+    // From here on nobody else may close it: C would go on in memory that was given back.
+    this.#idle = undefined;
     try {
-      const context = await this.#opened();
       requireWanted(exchange);
       await context.transmit(command);
       while (!(await context.hasResponse(SLICE_MS))) requireWanted(exchange);
-      return this.#checked(await context.receive());
+      const response = this.#checked(await context.receive());
+      requireWanted(exchange);
+      this.#idle = context;
+      return response;
     } catch (error) {
       // Nobody knows what is still on its way.
-      this.rest();
+      this.#drop(context);
       throw error instanceof TctiFailure ? this.#explain(error) : error;
     }
   }
 
   async #opened(): Promise<TctiContext> {
-    if (this.#context !== undefined) return this.#context;
     this.#library ??= this.#surroundings.loadLibrary();
     const library = await this.#library;
     await this.#requireDevice();
     await this.#closing;
-    this.#context = await library.open(this.#name);
-    return this.#context;
+    try {
+      return await library.open(this.#name);
+    } catch (error) {
+      throw error instanceof TctiFailure ? this.#explainOpening(error) : error;
+    }
   }
 
   /** tpm2-tss writes a command into whatever file it is given, to see whether it is a TPM. */
@@ -136,8 +149,7 @@ export class TctiLink implements TpmLink {
   }
 
   #explain(failure: TctiFailure): Error {
-    const { step, code } = failure;
-    if (step === 'open') return this.#explainOpening(failure);
+    const { code } = failure;
     if (code === TCTI_RC.MALFORMED_RESPONSE || code === TCTI_RC.INSUFFICIENT_BUFFER) {
       return garbage(this.place, failure.message);
     }

@@ -16,13 +16,17 @@ export async function measureClient(load, open) {
   const device = await open(loaded, process.argv[2]);
   process.send(await device.keys());
   const [{ blobs, signatures }] = await once(process, 'message');
+  const text = randomBytes(100);
   const challengeMs = [];
   const hubKeyMs = [];
+  let usedMiB;
   for (const blob of blobs.map((text) => Buffer.from(text, 'base64'))) {
     challengeMs.push(await timed(() => device.activate(blob)));
     hubKeyMs.push(await timed(() => device.keep(blob)));
+    if (usedMiB !== undefined) continue;
+    await device.sign(text);
+    usedMiB = rssMiB() - bareMiB;
   }
-  const text = randomBytes(100);
   const signatureMs = [];
   let signature;
   for (let count = 0; count < signatures; count += 1) {
@@ -35,6 +39,7 @@ export async function measureClient(load, open) {
   process.send({
     loadMs,
     loadedMiB,
+    usedMiB,
     addedMiB: rssMiB() - bareMiB,
     challengeMs,
     hubKeyMs,

@@ -75,6 +75,20 @@ describe('the link through tpm2-tss says what is wrong', () => {
 });
 
 describe('the link through tpm2-tss, when C does not come back', () => {
+  it('waits for a silent TPM in slices: nothing is kept once nobody waits', async () => {
+    const peer = await startTctiPeer();
+    const clock = new ManualClock();
+    const link = peer.link(clock);
+    const failing = failureOf(link.transceive(COMMAND, 1_000));
+    while (peer.commands.length === 0) await new Promise((resolve) => setImmediate(resolve));
+    clock.advance(1_000);
+    expect((await failing).code).toBe('ERR_DPS_HSM_TPM_TIMEOUT');
+    await link.close();
+    // Ends only when tpm2-tss has closed the connections, which it cannot as long as it reads from them.
+    while ((await peer.openEnds()) > 0) await new Promise((resolve) => setImmediate(resolve));
+    await peer.close();
+  });
+
   it('sends nothing more there until it has, from no link', async () => {
     const clock = new ManualClock();
     let release: () => void = () => undefined;
@@ -83,6 +97,10 @@ describe('the link through tpm2-tss, when C does not come back', () => {
     await stuck.reached('transmit');
     clock.advance(1_000);
     expect((await failing).code).toBe('ERR_DPS_HSM_TPM_TIMEOUT');
+    // What C is at work in stays open, whoever wants to let go of it.
+    stuck.link.rest();
+    await stuck.link.close();
+    expect(stuck.calls).toEqual(['open', 'transmit']);
 
     const other = fakeLink(clock, {});
     const impatient = failureOf(other.link.transceive(COMMAND, 500));
