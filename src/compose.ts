@@ -166,6 +166,11 @@ function resolveStore(state: string | RecordStore | undefined): Pick<Provisionin
   return { store, release: () => store.close() };
 }
 
+/** The HSM of a description. Whoever makes one closes it, if it can be closed. */
+export function makeHsm(description: HsmDescription, signal: AbortSignal): Promise<Hsm> {
+  return resolveHsm(description, systemClock, signal);
+}
+
 async function resolveHsm(hsm: Hsm | HsmDescription, clock: Clock, signal: AbortSignal | undefined): Promise<Hsm> {
   if (isHsmObject(hsm)) return hsm;
   switch (hsm.kind) {

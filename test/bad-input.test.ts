@@ -3,12 +3,13 @@
  * must end by itself, with a typed error, the exit status of its class, nothing on stdout and nothing unhandled.
  */
 import { execFile } from 'node:child_process';
-import { chmodSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { chmodSync, chownSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer, type Server } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { AbFile } from '../src/durable/ab-file.js';
 import {
   type CertificateAuthority,
   type Emulator,
@@ -17,6 +18,7 @@ import {
   makeAuthority,
   startEmulator,
 } from '../src/emulator/index.js';
+import { type FileRecordStore, fileRecordStore } from '../src/state/file-store.js';
 
 const CLI = fileURLToPath(new URL('../dist/dps-device.mjs', import.meta.url));
 /** Not a speed limit: a process that is still there after this hangs. */
@@ -28,6 +30,10 @@ let devices: CertificateAuthority;
 let strangers: CertificateAuthority;
 let mute: Server;
 let web: Server;
+let proxy: Server;
+/** Held open, as by another process. */
+const stores: FileRecordStore[] = [];
+const NEVER = new AbortController().signal;
 let count = 0;
 
 interface Ended {
@@ -42,6 +48,8 @@ interface Scene {
   readonly device: string;
   readonly fault: (fault: Omit<Fault, 'when'>) => void;
   readonly file: (name: string, text: string, mode?: number) => string;
+  /** A private folder of this device, changed by `change`. */
+  readonly state: (change?: (path: string) => void) => string;
   /** Enrolls this device and returns the flags that provision it. */
   readonly enrolled: (extra?: object) => string[];
   readonly certified: (options?: {
@@ -76,14 +84,19 @@ beforeAll(async () => {
     socket.on('error', () => {});
     socket.end('HTTP/1.1 400 Bad Request\r\nContent-Type: text/html\r\n\r\n<html>plain HTTP was sent</html>');
   });
+  proxy = createServer((socket) => {
+    socket.on('error', () => {});
+    socket.end('HTTP/1.1 407 Proxy Authentication Required\r\nProxy-Authenticate: Basic realm="x"\r\n\r\n');
+  });
   await Promise.all(
-    [mute, web].map((server) => new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))),
+    [mute, web, proxy].map((server) => new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))),
   );
 });
 
 afterAll(async () => {
   await emulator.close();
-  for (const server of [mute, web]) server.close();
+  await Promise.all(stores.map((store) => store.close()));
+  for (const server of [mute, web, proxy]) server.close();
   rmSync(folder, { recursive: true, force: true });
 });
 
@@ -104,6 +117,12 @@ function stage(): Scene {
   return {
     device,
     file,
+    state: (change = () => {}) => {
+      const path = join(folder, `${device}-state`);
+      mkdirSync(path, { mode: 0o700 });
+      change(path);
+      return path;
+    },
     fault: (fault) => void emulator.faults.add({ ...fault, when: { device } }),
     enrolled: (extra = {}) => {
       const { attestation } = emulator.enroll({ registrationId: device, attestation: { symmetricKey: {} }, ...extra });
@@ -571,6 +590,154 @@ const ONCE: readonly Row[] = [
     args: ({ enrolled }) => [...enrolled(), '--transport', 'carrier-pigeon'],
   },
   {
+    name: 'state folder for everybody',
+    exit: 78,
+    code: 'ERR_DPS_STORE_MODE',
+    says: /chmod 700/,
+    args: ({ enrolled, state }) => [...enrolled(), '--state', state((path) => chmodSync(path, 0o755))],
+  },
+  {
+    name: 'state folder of another user',
+    exit: 78,
+    code: 'ERR_DPS_STORE_OWNER',
+    says: /belongs to user .*chown/,
+    args: ({ enrolled, state }) => [
+      ...enrolled(),
+      '--state',
+      process.getuid?.() === 0 ? state((path) => chownSync(path, 65_534, 65_534)) : '/usr',
+    ],
+  },
+  {
+    name: 'file instead of a state folder',
+    exit: 78,
+    code: 'ERR_DPS_STORE_UNWRITABLE',
+    says: /not a folder/,
+    args: ({ enrolled, file }) => [...enrolled(), '--state', file('state', 'x')],
+  },
+  {
+    name: 'state folder in a folder that is missing',
+    exit: 78,
+    code: 'ERR_DPS_STORE_UNWRITABLE',
+    says: /mkdir -p/,
+    args: ({ device, enrolled }) => [...enrolled(), '--state', join(folder, device, 'nowhere', 'state')],
+  },
+  {
+    name: 'state folder that another process uses',
+    exit: 75,
+    code: 'ERR_DPS_STORE_LOCKED',
+    says: new RegExp(`${process.pid}`),
+    args: async ({ enrolled, state }) => {
+      const directory = state();
+      const store = fileRecordStore({ directory });
+      stores.push(store);
+      await store.load(NEVER);
+      return [...enrolled(), '--state', directory];
+    },
+  },
+  {
+    name: 'record of a newer release',
+    exit: 78,
+    code: 'ERR_DPS_STORE_NEWER_FORMAT',
+    says: /later release/,
+    args: async ({ enrolled, state }) => {
+      const directory = state();
+      const file = new AbFile({ directory, name: 'device', maxBytes: 1_000 });
+      await file.write(Buffer.from('{"format":2}'), NEVER);
+      return [...enrolled(), '--state', directory];
+    },
+  },
+  {
+    name: 'key as the state folder',
+    exit: 64,
+    code: 'ERR_DPS_USAGE',
+    says: /not shown/,
+    args: ({ enrolled }) => [...enrolled(), '--state', Buffer.alloc(48, 'k3Y').toString('base64')],
+  },
+  {
+    name: 'no state folder at all',
+    exit: 64,
+    code: 'ERR_DPS_USAGE',
+    args: ({ enrolled }) => [...enrolled(), '--state='],
+  },
+  {
+    name: 'start spread of more than a day',
+    exit: 64,
+    code: 'ERR_DPS_USAGE',
+    says: /from 0 to 86400/,
+    args: ({ enrolled }) => [...enrolled(), '--start-spread', '1e9'],
+  },
+  {
+    name: 'proxy that refuses connections',
+    exit: 69,
+    code: 'ERR_DPS_CONNECT',
+    says: /It is the proxy on the way to/,
+    args: ({ enrolled }) => [...enrolled(), '--proxy', 'http://127.0.0.1:1', '--timeout', '3'],
+  },
+  {
+    name: 'proxy that wants a password (407)',
+    exit: 78,
+    code: 'ERR_DPS_PROXY_AUTH',
+    says: /user name and password/,
+    args: ({ enrolled }) => [...enrolled(), '--proxy', `http://127.0.0.1:${portOf(proxy)}`],
+  },
+  {
+    name: 'proxy that wants another password (407)',
+    exit: 78,
+    code: 'ERR_DPS_PROXY_AUTH',
+    says: /Check the user name and password/,
+    env: { DPS_PROXY_PASSWORD: 'S3CRET' },
+    args: ({ enrolled }) => [...enrolled(), '--proxy', `http://u@127.0.0.1:${portOf(proxy)}`],
+  },
+  {
+    name: 'web server instead of a proxy',
+    exit: 69,
+    code: /^ERR_DPS_PROXY_(REFUSED|PROTOCOL)$/,
+    args: ({ enrolled }) => [...enrolled(), '--proxy', `http://127.0.0.1:${portOf(web)}`, '--timeout', '3'],
+  },
+  {
+    name: 'HTTP proxy addressed as SOCKS5',
+    exit: 69,
+    code: 'ERR_DPS_PROXY_PROTOCOL',
+    says: /Check the scheme and the port/,
+    args: ({ enrolled }) => [...enrolled(), '--proxy', `socks5://127.0.0.1:${portOf(web)}`, '--timeout', '3'],
+  },
+  {
+    name: 'proxy that accepts and stays mute',
+    exit: 69,
+    code: /^ERR_DPS_CONNECT_TIMEOUT$|^ERR_DPS_DEADLINE$/,
+    args: ({ enrolled }) => [...enrolled(), '--proxy', `http://127.0.0.1:${portOf(mute)}`, ...SHORT],
+  },
+  {
+    name: 'proxy that is no URL',
+    exit: 64,
+    code: 'ERR_DPS_USAGE',
+    says: /http:\/\/\[USER@\]HOST:PORT/,
+    args: ({ enrolled }) => [...enrolled(), '--proxy', 'ftp://???'],
+  },
+  {
+    name: 'proxy in the environment that is no URL',
+    exit: 78,
+    code: 'ERR_DPS_CONFIG_OPTION',
+    says: /HTTPS_PROXY/,
+    env: { HTTPS_PROXY: 'ftp://proxy.example' },
+    args: ({ enrolled }) => enrolled(),
+  },
+  {
+    name: 'password in the proxy’s URL',
+    exit: 64,
+    code: 'ERR_DPS_USAGE',
+    says: /--proxy-password-file/,
+    args: ({ enrolled }) => [...enrolled(), '--proxy', 'http://u:S3CRET@proxy.example'],
+  },
+  {
+    name: 'password of a proxy that is not given',
+    exit: 64,
+    code: 'ERR_DPS_USAGE',
+    says: /there is no --proxy/,
+    env: { DPS_PROXY_PASSWORD: 'S3CRET' },
+    args: ({ enrolled }) => enrolled(),
+  },
+  {
     name: 'unknown environment variable',
     exit: 78,
     code: 'ERR_DPS_CONFIG_UNKNOWN_OPTION',
@@ -582,6 +749,7 @@ const ONCE: readonly Row[] = [
 
 function check(row: Row, ended: Ended): void {
   const { exit, stdout, stderr, error } = ended;
+  expect(stderr).not.toContain('S3CRET');
   expect(stderr).not.toMatch(/unhandled|UnhandledPromise|\bat .*node:internal/i);
   // A deadline that strikes while the last attempt is pending is "try later"; which of the two comes first is the clock's choice.
   const allowed = error.code === 'ERR_DPS_DEADLINE' ? [row.exit, 75] : [row.exit];
@@ -615,6 +783,18 @@ describe.concurrent('in one place', () => {
     const { exit, stdout, stderr } = await run([...usual(transport), ...enrolled()]);
     expect(exit, stderr).toBe(0);
     expect(JSON.parse(stdout)).toMatchObject({ payload });
+  });
+
+  it('a damaged record is told, and the device registers anew', async () => {
+    const { enrolled, state } = stage();
+    const directory = state();
+    const args = [...usual(), ...enrolled(), '--state', directory];
+    expect(await run(args)).toMatchObject({ exit: 0 });
+    for (const name of readdirSync(directory)) writeFileSync(join(directory, name), 'junk');
+    const { exit, stdout, stderr } = await run(args);
+    expect([exit, JSON.parse(stdout)], stderr).toEqual([0, expect.objectContaining({ source: 'registered' })]);
+    expect(stderr).toMatch(/"type":"record".*damaged/);
+    expect(JSON.parse((await run(args)).stdout)).toMatchObject({ source: 'stored' });
   });
 
   it('a key file of another user is refused with the fix', async () => {

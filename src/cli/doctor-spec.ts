@@ -7,7 +7,8 @@ provision would stumble. Nothing is registered, nothing changed; the hub is not 
 registration tells which it is.
 
 Checks:
-  configuration, identity   what is missing, or does not go together
+  configuration, identity   what is missing, cannot be read, or does not go together; the folder of
+                            --state, too
   clock, server-clock       whether tokens and certificates can be dated by it
   environment, proxy        settings of Node and proxies, and what becomes of them here
   permissions               that files with secrets are their owner's alone

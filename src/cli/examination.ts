@@ -7,6 +7,7 @@ import { checkSymmetricKey } from '../doctor/key-check.js';
 import type { Service } from '../doctor/network-check.js';
 import { ConfigurationError } from '../errors.js';
 import type { DpsTransportName } from '../provision-options.js';
+import { readStoredRecord } from '../state/file-store.js';
 import { UsageError } from './cli-errors.js';
 import { chooseIdentity, type Identity, type IdentitySources } from './identity.js';
 import type { CliIo } from './io.js';
@@ -24,9 +25,11 @@ export async function checkConfiguration(options: Options, io: CliIo, signal: Ab
   }
   const payload = options.input('payload-file');
   const target = options.input('write-connection');
+  const directory = options.text('state');
   const tries = [
     payload === undefined ? undefined : await attempt(() => readJsonInput(payload, io, signal)),
     target === undefined ? undefined : await attempt(() => checkTarget(target)),
+    directory === undefined ? undefined : await attempt(() => readStoredRecord({ directory }, signal)),
   ];
   for (const outcome of tries) if (outcome?.error !== undefined) findings.push(failed('configuration', outcome.error));
   return findings.length === 0 ? [ok('configuration', 'The options can be read, and none is missing.')] : findings;

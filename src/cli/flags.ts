@@ -56,9 +56,9 @@ function splitFlag(argument: string, index: number, spec: CommandSpec): { name: 
 function findOption(name: string, spec: CommandSpec): OptionSpec {
   const option = spec.options.find((candidate) => candidate.name === name);
   if (option !== undefined) return option;
-  if (isSecretName(name) && spec.secrets.length > 0) throw new UsageError(explainSecretFlag(name, spec));
   const advice = Object.hasOwn(spec.advice ?? {}, name) ? spec.advice?.[name] : undefined;
   if (advice !== undefined) throw new UsageError(`There is no flag --${name}. ${advice}`);
+  if (isSecretName(name) && spec.secrets.length > 0) throw new UsageError(explainSecretFlag(name, spec));
   const nearest = nearestName(
     name,
     spec.options.map((candidate) => candidate.name),

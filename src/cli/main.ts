@@ -38,6 +38,10 @@ const COMMANDS: CommandDoors = {
     summary: 'drops what the device remembers',
     load: async () => (await import('./record-commands.js')).forgetCommand(),
   },
+  identity: {
+    summary: 'prints what an operator needs to enroll this device',
+    load: async () => (await import('./identity-command.js')).identityCommand(),
+  },
   doctor: {
     summary: 'looks for what would keep the device from being provisioned',
     load: async () => (await import('./doctor.js')).doctorCommand(),

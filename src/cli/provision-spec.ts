@@ -6,7 +6,7 @@ import {
   resolveDpsEndpoint,
 } from '../core/identifiers.js';
 import { mayHoldSecret } from '../core/json-body.js';
-import { folderProblem } from '../path-like.js';
+import { folderProblem, isPathLike } from '../path-like.js';
 import { NAME, PASSPHRASE, SEALING_KEY, STORE } from './keys-specs.js';
 import { type CommandSpec, type OptionSpec, type SecretSpec, secretFileOption } from './option-spec.js';
 
@@ -107,6 +107,12 @@ function proxyProblem(text: string): string | undefined {
 const NO_PASSWORD =
   'a password does not belong into it: give the user name here, and the password as --proxy-password-file or DPS_PROXY_PASSWORD.';
 
+/** The link is in messages: it must not be a key. What it means is read where it is used. */
+function tpmProblem(text: string): string | undefined {
+  if (text.startsWith('tpm2:') && isPathLike(text)) return undefined;
+  return 'it must be the link of a TPM, such as tpm2:/dev/tpmrm0 or tpm2:swtpm:host=127.0.0.1,port=2321.';
+}
+
 /** A day: more is a slip of units. */
 const MAX_START_SPREAD_SECONDS = 86_400;
 
@@ -184,7 +190,11 @@ export const PROVISION_SPEC: CommandSpec = {
       standsFor: ['hsm.chain', 'hsm.chainPem'],
     },
     ...SECRETS.slice(4, 6).map(secretFileOption),
-    { ...STORE, help: 'Folder of a sealed key store, see dps-device keys --help; with --key-name.' },
+    {
+      ...STORE,
+      help: 'Folder of a sealed key store, see dps-device keys --help; with --key-name.',
+      problem: folderProblem,
+    },
     { ...NAME, help: 'Entry of the key store with the key, or certificate, of this device.' },
     SEALING_KEY,
     secretFileOption(PASSPHRASE),
@@ -193,6 +203,7 @@ export const PROVISION_SPEC: CommandSpec = {
       kind: 'text',
       placeholder: 'LINK',
       help: 'A TPM 2.0: tpm2:/dev/tpmrm0, tpm2:swtpm:host=127.0.0.1,port=2321, tpm2:mssim:...',
+      problem: tpmProblem,
       standsFor: ['hsm.link'],
     },
     {

@@ -1,3 +1,4 @@
+import { stat } from 'node:fs/promises';
 import type { DeviceRecord } from '../core/record.js';
 import type { LoadedRecord } from '../core/store.js';
 import { fileRecordStore, readStoredRecord } from '../state/file-store.js';
@@ -34,6 +35,10 @@ export function forgetCommand(): Command {
     run: async (args, context) => {
       const { log, interruption } = context;
       const directory = await readFolder(args, FORGET_SPEC, context);
+      if (await isMissing(directory)) {
+        log.entry({ type: 'forgotten', state: directory }, `nothing is remembered: there is no folder ${directory}`);
+        return EXIT.ok;
+      }
       const store = fileRecordStore({ directory });
       try {
         await store.forget(interruption.signal);
@@ -44,6 +49,14 @@ export function forgetCommand(): Command {
       return EXIT.ok;
     },
   };
+}
+
+/** A store would make it. */
+function isMissing(folder: string): Promise<boolean> {
+  return stat(folder).then(
+    () => false,
+    (error: NodeJS.ErrnoException) => error.code === 'ENOENT',
+  );
 }
 
 async function readFolder(args: readonly string[], spec: CommandSpec, context: CommandContext): Promise<string> {

@@ -13,8 +13,8 @@ const STATUSES = [
   EXIT.sigterm,
 ];
 
-const SHARED = `All the options of provision may be given, also in the environment (DPS_STATE) and in --config; those
-above alone are used.`;
+const SHARED = `All the options of provision may be given, also in the environment (DPS_STATE) and in --config;
+those above alone are used.`;
 
 export const STATUS_SPEC: CommandSpec = {
   ...PROVISION_SPEC,

@@ -44,8 +44,8 @@ export interface DpsOpenParameters {
   readonly registrationId: string;
   readonly credential: DpsCredential;
   /**
-   * The connection that gave the challenge which the token in `credential` answers. From now on it belongs to `open`,
-   * which goes on with it where a challenge is bound to its connection, and closes it otherwise.
+   * The connection that gave the challenge which the token in `credential` answers. Where a challenge is bound to its
+   * connection, `open` goes on with it. It is to be closed afterwards all the same, which does nothing to one gone on with.
    */
   readonly challenged?: DpsConnection;
 }

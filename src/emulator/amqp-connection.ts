@@ -172,7 +172,7 @@ export class AmqpConnection {
     else if (this.#phase === 'sasl' && protocol === undefined) this.#receiveSasl(unit);
     else if (this.#phase === 'header' && protocol === 'sasl') this.#beginSasl();
     else if ((this.#phase === 'header' || this.#phase === 'amqp header') && protocol === 'amqp') this.#beginAmqp();
-    else if (this.#phase === 'header') this.#refuseProtocol();
+    else if (this.#phase === 'header' && protocol === 'unknown') this.#refuseProtocol();
     else this.violate(`a ${protocol === undefined ? 'frame' : 'protocol header'} is out of place`);
   }
 

@@ -2,11 +2,11 @@
 import { createServer, type IncomingMessage, type Server } from 'node:http';
 import type { Duplex } from 'node:stream';
 import type { TLSSocket } from 'node:tls';
-import { createWebSocketStream, WebSocketServer } from 'ws';
 import type { Carrier } from './carrier.js';
 import type { EmulatorContext } from './context.js';
 import type { Hub } from './hub.js';
 import { presentedChain } from './listener.js';
+import { switchingProtocols, WebSocketServerStream } from './websocket-server-stream.js';
 
 /** Who goes on with an open WebSocket. */
 export interface WebSocketServices {
@@ -15,12 +15,9 @@ export interface WebSocketServices {
   readonly amqp: (carrier: Carrier, hub: Hub | undefined) => void;
 }
 
-const MAX_MESSAGE_BYTES = 2 * 1024 * 1024;
-
 export class WebSocketDoor {
   readonly #context: EmulatorContext;
   readonly #services: WebSocketServices;
-  readonly #webSockets: WebSocketServer;
   /** For connections that are there already. */
   readonly #http: Server;
   readonly #hubs = new WeakMap<Duplex, Hub>();
@@ -28,13 +25,6 @@ export class WebSocketDoor {
   constructor(context: EmulatorContext, services: WebSocketServices) {
     this.#context = context;
     this.#services = services;
-    this.#webSockets = new WebSocketServer({
-      noServer: true,
-      perMessageDeflate: false,
-      maxPayload: MAX_MESSAGE_BYTES,
-      // In the client's spelling: C writes MQTT.
-      handleProtocols: (offered) => [...offered].find((name) => serviceOf(name) !== undefined) ?? false,
-    });
     this.#http = createServer((_request, response) => response.writeHead(426).end());
     this.#http.on('upgrade', (request, socket, head) => this.take(request, socket, head));
     this.#http.on('clientError', (_error, socket) => socket.destroy());
@@ -50,16 +40,18 @@ export class WebSocketDoor {
   /** A request to upgrade. */
   take(request: IncomingMessage, socket: Duplex, head: Buffer): void {
     const offered = (request.headers['sec-websocket-protocol'] ?? '').split(',').map((name) => name.trim());
-    const service = offered.map(serviceOf).find((name) => name !== undefined);
-    if (service === undefined) {
+    // Answered in the client's spelling: C writes MQTT.
+    const subprotocol = offered.find((name) => serviceOf(name) !== undefined) ?? '';
+    const service = serviceOf(subprotocol);
+    const answer = switchingProtocols(request.headers['sec-websocket-key'], subprotocol);
+    if (service === undefined || answer === undefined) {
       this.#refuse(socket, `WebSocket offers ${offered.join(', ') || 'no protocol'}`);
       return;
     }
-    this.#webSockets.handleUpgrade(request, socket, head, (webSocket) => {
-      const stream = createWebSocketStream(webSocket);
-      const carrier = { stream, certificateChain: () => presentedChain(socket as TLSSocket) };
-      this.#services[service](carrier, this.#hubs.get(socket));
-    });
+    socket.write(answer);
+    const stream = new WebSocketServerStream(socket, head);
+    const carrier = { stream, certificateChain: () => presentedChain(socket as TLSSocket) };
+    this.#services[service](carrier, this.#hubs.get(socket));
   }
 
   #refuse(socket: Duplex, detail: string): void {

@@ -54,7 +54,6 @@ async function openConnection(
   const { credential, challenged } = parameters;
   const token = credential.kind === 'tpm' ? credential.token : undefined;
   if (challenged instanceof ParkedConnection && token !== undefined) return challenged.resume(token, signal);
-  if (challenged !== undefined) await challenged.close();
   const { idScope, registrationId } = parameters;
   const links = {
     address: dpsAmqpAddress(idScope, registrationId),

@@ -3,6 +3,7 @@ import { type ChildProcessWithoutNullStreams, execFileSync, spawn } from 'node:c
 import { once } from 'node:events';
 import { closeSync, constants, openSync, readFileSync, symlinkSync, writeFileSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
+import type { Readable } from 'node:stream';
 import { fileURLToPath } from 'node:url';
 import { describe, expect, it, onTestFinished } from 'vitest';
 import { type Emulator, type EmulatorConfig, startEmulator } from '../../src/emulator/index.js';
@@ -21,8 +22,10 @@ interface Ended {
 interface Running {
   readonly child: ChildProcessWithoutNullStreams;
   readonly ended: Promise<Ended>;
-  /** Settles when standard error has the text. */
-  readonly seen: (text: string) => Promise<void>;
+  /** Settles when standard error has the text so often. */
+  readonly seen: (text: string, times?: number) => Promise<void>;
+  /** Settles when standard output has the text. */
+  readonly told: (text: string) => Promise<void>;
 }
 
 function start(args: readonly string[], env: Record<string, string> = {}, program = PROGRAM): Running {
@@ -40,13 +43,16 @@ function start(args: readonly string[], env: Record<string, string> = {}, progra
   onTestFinished(() => {
     child.kill('SIGKILL');
   });
-  const seen = async (text: string): Promise<void> => {
-    while (!err.includes(text)) {
-      const isOver = await Promise.race([ended.then(() => true), once(child.stderr, 'data').then(() => false)]);
-      if (isOver && !err.includes(text)) expect.fail(`Ended without ${text}: ${err}`);
+  const waitFor = async (stream: Readable, isThere: () => boolean, text: string): Promise<void> => {
+    while (!isThere()) {
+      const isOver = await Promise.race([ended.then(() => true), once(stream, 'data').then(() => false)]);
+      if (isOver && !isThere()) expect.fail(`Ended without ${text}: ${err}`);
     }
   };
-  return { child, ended, seen };
+  const seen = (text: string, times = 1): Promise<void> =>
+    waitFor(child.stderr, () => err.split(text).length > times, text);
+  const told = (text: string): Promise<void> => waitFor(child.stdout, () => out.includes(text), text);
+  return { child, ended, seen, told };
 }
 
 /** An emulator with one device, and the flags that lead there. */
@@ -211,5 +217,94 @@ describe('dps-device as a process', () => {
     const { status, out, err } = await emulator.ended;
     expect([status, err]).toEqual([0, expect.stringContaining('stopping: SIGINT')]);
     expect(JSON.parse(out)).toMatchObject({ ready: true, pid: emulator.child.pid });
+  });
+});
+
+describe('a device that is remembered', () => {
+  it('goes straight to its hub the next time, without a packet to DPS', async () => {
+    const { emulator, key, flags } = await withDevice();
+    const state = join(temporaryFolder(), 'state');
+    const provision = async (...more: string[]): Promise<Ended> =>
+      start([...flags, '--state', state, ...more], { DPS_SYMMETRIC_KEY: key }).ended;
+    const first = await provision();
+    expect([first.status, JSON.parse(first.out)]).toEqual([0, expect.objectContaining({ source: 'registered' })]);
+    const shown = await start(['status', '--state', state]).ended;
+    expect(JSON.parse(shown.out)).toMatchObject({ status: 'stored', deviceId: 'dev-1' });
+
+    const packetsToDps = (): number => emulator.trace.entries().filter(({ service }) => service === 'dps').length;
+    expect(packetsToDps()).toBeGreaterThan(0);
+    emulator.trace.clear();
+    const second = await provision();
+    expect([second.status, JSON.parse(second.out)]).toEqual([0, expect.objectContaining({ source: 'stored' })]);
+    expect(packetsToDps()).toBe(0);
+
+    const asked = await provision('--reprovision');
+    expect([asked.status, JSON.parse(asked.out)]).toEqual([0, expect.objectContaining({ source: 'registered' })]);
+    expect(await start(['forget', '--state', state]).ended).toMatchObject({ status: 0, out: '' });
+    expect(JSON.parse((await start(['status', '--state', state]).ended).out)).toMatchObject({ status: 'none' });
+    expect(JSON.parse((await provision()).out)).toMatchObject({ source: 'registered' });
+  });
+});
+
+describe('dps-device run as a process', () => {
+  it('keeps the device at its hub, goes to DPS at SIGHUP, and ends in 0 at SIGTERM', async () => {
+    const { emulator, key, flags } = await withDevice();
+    const state = join(temporaryFolder(), 'state');
+    const [, ...options] = flags;
+    const { child, ended, seen, told } = start(['run', ...options, '--state', state], { DPS_SYMMETRIC_KEY: key });
+    await told('"type":"provisioned"');
+    emulator.hub().patchDesired('dev-1', { interval: 9 });
+    await told('"type":"desired"');
+
+    const lockedOut = [['forget'], flags, ['run', ...options]];
+    for (const [command = '', ...args] of lockedOut) {
+      const other = await start([command, ...args, '--state', state], { DPS_SYMMETRIC_KEY: key }).ended;
+      expect([other.status, other.out, other.err]).toEqual([75, '', expect.stringContaining(`${child.pid}`)]);
+    }
+    expect(JSON.parse((await start(['status', '--state', state]).ended).out)).toMatchObject({ status: 'stored' });
+
+    child.kill('SIGHUP');
+    await seen('back to DPS, somebody asked for it: SIGHUP');
+    await seen('provisioned: dev-1 at ', 2);
+    child.kill('SIGTERM');
+    const { status, signal, out, err } = await ended;
+    expect([status, signal]).toEqual([0, null]);
+    expect(
+      out
+        .trim()
+        .split('\n')
+        .map((line) => JSON.parse(line)),
+    ).toEqual([
+      expect.objectContaining({ type: 'provisioned', source: 'registered', twin: expect.anything() }),
+      { type: 'desired', version: 2, patch: { interval: 9 }, desired: { version: 2, properties: { interval: 9 } } },
+    ]);
+    expect(out + err).not.toContain(key);
+  });
+
+  it('ends in what the device has to be mended by', async () => {
+    const { key, flags } = await withDevice();
+    const [, ...options] = flags;
+    const stateIsFile = await start(['run', ...options, '--state', PROGRAM], { DPS_SYMMETRIC_KEY: key }).ended;
+    expect(stateIsFile).toMatchObject({ status: 78, out: '' });
+    expect(await start(['run', ...options], { DPS_SYMMETRIC_KEY: 'c2VjcmV0' }).ended).toMatchObject({ status: 71 });
+  });
+
+  it('ends in 74 when nobody takes its lines any more', async () => {
+    const { emulator, key, flags } = await withDevice();
+    const [, ...options] = flags;
+    const { child, ended, told } = start(['run', ...options], { DPS_SYMMETRIC_KEY: key });
+    await told('"type":"provisioned"');
+    child.stdout.destroy();
+    emulator.hub().patchDesired('dev-1', { interval: 9 });
+    const { status, err } = await ended;
+    expect([status, err]).toEqual([74, expect.stringContaining('error ERR_DPS_OUTPUT')]);
+  });
+
+  it('is not ended by SIGHUP, and ends as interrupted, while it still reads its configuration', async () => {
+    const { child, ended } = start(['run', '--config', '-', '--json-log']);
+    await new Promise<unknown>((resolve) => child.stdin.write(' '.repeat(900_000), resolve));
+    child.kill('SIGHUP');
+    child.kill('SIGTERM');
+    expect(await ended).toMatchObject({ status: 143, signal: null, out: '' });
   });
 });

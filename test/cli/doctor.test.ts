@@ -7,9 +7,10 @@ import { main } from '../../src/cli/main.js';
 import type { LiveNetworkOptions } from '../../src/doctor/live-network.js';
 import type { Network } from '../../src/doctor/network-check.js';
 import { type Emulator, issueCertificate, makeAuthority, startEmulator } from '../../src/emulator/index.js';
-import { CancelledError } from '../../src/errors.js';
+import { CancelledError, TransportError } from '../../src/errors.js';
 import { systemClock } from '../../src/system-clock.js';
 import { ManualClock } from '../fakes/manual-clock.js';
+import { startHttpProxy } from '../fakes/proxy-peer.js';
 import { type FakeIo, type FakeIoOptions, fakeIo } from './fake-io.js';
 import { fileWith, temporaryFolder } from './temporary-folder.js';
 
@@ -163,6 +164,12 @@ describe('dps-device doctor', () => {
       ['configuration ERR_DPS_CONFIG_FILE'],
     ],
     [
+      'a state folder that is a file',
+      async () => ({ state: fileWith('x') }),
+      78,
+      ['configuration ERR_DPS_STORE_UNREADABLE'],
+    ],
+    [
       'several faults: the one that waiting does not mend',
       async () => ({ 'symmetric-key-file': fileWith(KEY, 0o644), endpoint: `127.0.0.1:${await closedPort()}` }),
       71,
@@ -217,6 +224,49 @@ describe('dps-device doctor', () => {
     expect(way?.client?.certificateChainPem.trim()).toBe(leaf.certificatePem.trim());
     expect(io.err()).toContain('proxy           Connections go by the http proxy proxy.example:3128');
     expect(io.err()).not.toContain('S3CRET');
+  });
+
+  it('goes by the proxy of the options, with its password, and says what is wrong with it', async () => {
+    const proxy = await startHttpProxy();
+    const given = { proxy: `http://u@127.0.0.1:${proxy.port}`, 'proxy-password-file': fileWith('S3CRET\n') };
+    const { status, io } = await examine(flags(given));
+    expect([status, proxy.asked[0]]).toEqual([0, expect.stringContaining('Proxy-Authorization: Basic dTpTM0NSRVQ=')]);
+    expect(io.err()).toContain(`Connections go by the http proxy 127.0.0.1:${proxy.port}`);
+    const refusing = await startHttpProxy('HTTP/1.1 407 Proxy Authentication Required\r\n\r\n');
+    const refused = await examine(flags({ ...given, proxy: `http://u@127.0.0.1:${refusing.port}` }));
+    expect([refused.status, refused.faults]).toEqual([78, ['port ERR_DPS_PROXY_AUTH']]);
+    const { faults } = await examine(flags({ 'proxy-password-file': given['proxy-password-file'] }));
+    expect(faults).toEqual(['proxy ERR_DPS_USAGE']);
+    const open = await examine(flags({ ...given, 'proxy-password-file': fileWith('S3CRET', 0o644) }));
+    expect(open.faults).toEqual(['proxy ERR_DPS_HSM_FILE_MODE']);
+    for (const each of [io, refused.io, open.io]) expect(each.out() + each.err()).not.toContain('S3CRET');
+  });
+
+  it('looks where the transport would go: port 443 for WebSocket, HTTPS for a TPM', async () => {
+    const asked: unknown[] = [];
+    const network = (): Network => ({
+      resolve: async () => ['192.0.2.9'],
+      connect: (service) => {
+        asked.push(service);
+        const { host, port } = service;
+        const code = 'ERR_DPS_CONNECT';
+        const where = { phase: 'connect', peer: `${host}:${port}`, retryable: true } as const;
+        return Promise.reject(new TransportError({ code, message: 'No connection.', ...where }));
+      },
+    });
+    const commands = { doctor: { summary: '', load: async () => doctorCommand({ clock: systemClock, network }) } };
+    for (const [args, transport] of [
+      [['--transport', 'mqtt-ws'], 'mqtt-ws'],
+      [['--tpm', 'tpm2:/dev/tpmrm0'], 'https'],
+    ] as const) {
+      const io = fakeIo();
+      await main(['doctor', '--id-scope', '0ne1', '--proxy', 'none', ...args], io, commands);
+      expect(JSON.parse(io.out())).toMatchObject({ transport });
+    }
+    const host = 'global.azure-devices-provisioning.net';
+    const https = { transport: 'https', host, port: 443 };
+    const mqtt = { transport: 'mqtt', host, port: 8883 };
+    expect(asked).toEqual([https, mqtt, https, mqtt]);
   });
 
   it('tells machines in their way, and nobody when quiet', async () => {

@@ -57,7 +57,11 @@ describe('dps-device emulator', () => {
         idScope: '0ne00000000',
         idScopes: ['0ne00000000'],
         endpoints: {
-          dps: { mqtt: expect.stringMatching(/^localhost:\d+$/), https: expect.stringMatching(/^localhost:\d+$/) },
+          dps: {
+            mqtt: expect.stringMatching(/^localhost:\d+$/),
+            amqp: expect.stringMatching(/^localhost:\d+$/),
+            https: expect.stringMatching(/^localhost:\d+$/),
+          },
           hubs: [expect.objectContaining({ name: 'hub-1', mqtt: expect.stringMatching(/^localhost:\d+$/) })],
         },
         caPem: expect.stringMatching(/^-----BEGIN CERTIFICATE-----/),

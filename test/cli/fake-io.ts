@@ -15,6 +15,8 @@ export interface FakeIo extends CliIo {
   readonly clock: ManualClock;
   /** As if the process got SIGHUP. */
   readonly hangUp: () => void;
+  /** How many listeners for SIGHUP there are. */
+  readonly hangUps: () => number;
   /** How many listeners for signals there are. */
   readonly listeners: () => number;
 }
@@ -62,6 +64,7 @@ export function fakeIo(options: FakeIoOptions = {}): FakeIo {
       hangUps.add(listener);
       return () => hangUps.delete(listener);
     },
+    hangUps: () => hangUps.size,
     hangUp: () => {
       for (const listener of [...hangUps]) listener();
     },

@@ -55,9 +55,10 @@ describe('without a configuration', () => {
     });
     expect(emulator.endpoints.dps).toEqual({
       mqtt: expect.stringMatching(/^localhost:\d+$/),
+      amqp: expect.stringMatching(/^localhost:\d+$/),
       https: expect.stringMatching(/^localhost:\d+$/),
     });
-    expect(new Set([hub?.mqtt, ...Object.values(emulator.endpoints.dps)]).size).toBe(3);
+    expect(new Set([hub?.mqtt, ...Object.values(emulator.endpoints.dps)]).size).toBe(4);
     const { attestation } = emulator.enroll({ registrationId: 'dev-1', attestation: { symmetricKey: {} } });
     const key = attestation.symmetricKey.primaryKey;
     const token = dpsToken(emulator.idScope, 'dev-1', key, 4_000_000_000);

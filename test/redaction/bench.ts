@@ -24,6 +24,8 @@ export const KEYS = {
   wrong: canaryKey('wrong'),
 } as const;
 export const PASSPHRASE = 'Xu7qCanary phrase/of 29 letters';
+/** Of signs that no word and no number has: bytes in decimal are looked for, too. */
+export const PROXY_PASSWORD = 'zQ7vK:xW@9jH/pB %41~Yg2Tk';
 /** What a service seals to a TPM. */
 export const TPM_BLOB: string = canaryBytes('authentication key', 192).toString('base64');
 
@@ -120,6 +122,7 @@ async function makeSecretsAt(nowMs: number): Promise<Secrets> {
   canaries.addKey('derived key', derivedKey(KEYS.group, GROUP_MEMBER));
   canaries.addKey('secondary derived key', derivedKey(KEYS.secondaryGroup, GROUP_MEMBER));
   canaries.addText('passphrase', PASSPHRASE);
+  canaries.addText('proxy password', PROXY_PASSWORD);
   canaries.addKey('TPM authentication key', TPM_BLOB);
   // What any other key has in common with this one is no secret, and the public half is in the certificate.
   const other = generateKeyPairSync('ec', { namedCurve: 'prime256v1' }).privateKey;

@@ -1,3 +1,5 @@
+import { chmodSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { emulatorCommand } from '../../src/cli/emulator.js';
 import { main } from '../../src/cli/main.js';
@@ -7,7 +9,7 @@ import { PROVISION_SPEC } from '../../src/cli/provision-spec.js';
 import { provision } from '../../src/compose.js';
 import { type FakeIo, fakeIo } from '../cli/fake-io.js';
 import { fakeProvision, DEVICE_KEY as KEY_OF_FAKE_DEVICE } from '../cli/fake-provision.js';
-import { INDIVIDUAL, KEYS, makeSecrets, PASSPHRASE, privateFile, temporaryFolder } from './bench.js';
+import { INDIVIDUAL, KEYS, makeSecrets, PASSPHRASE, PROXY_PASSWORD, privateFile, temporaryFolder } from './bench.js';
 import { type Canaries, canaryBytes } from './canaries.js';
 import { expectNoLeaks } from './channels.js';
 
@@ -21,6 +23,7 @@ const PASTED: readonly string[] = [
   CONNECTION_STRING,
   JSON.stringify({ symmetricKey: KEYS.device }),
   PASSPHRASE,
+  PROXY_PASSWORD,
 ];
 
 /**
@@ -34,7 +37,7 @@ const GUARDED: readonly OptionSpec[] = PROVISION_SPEC.options.filter(({ name }) 
 function pastedFor({ name, kind }: OptionSpec): readonly string[] {
   const wantsSecret = PROVISION_SPEC.secrets.some((secret) => name === `${secret.name}-file`);
   const wantsPath = (kind === 'input' || kind === 'path') && !wantsSecret;
-  return wantsPath ? PASTED.filter((text) => text !== PASSPHRASE) : PASTED;
+  return wantsPath ? PASTED.filter((text) => text !== PASSPHRASE && text !== PROXY_PASSWORD) : PASTED;
 }
 
 /** What goes with the option, so that it is looked at: option names and values. */
@@ -43,12 +46,25 @@ function companyOf(name: string): ReadonlyMap<string, string> {
   const identities: readonly (readonly [RegExp, readonly string[]])[] = [
     [/^(cert|chain|key-passphrase)/, ['cert-file', 'cert-key-file']],
     [/group-key/, ['group-key-file']],
+    [/^key-store-(key|passphrase)/, [name]],
+    [/^key-/, ['key-store-key-file']],
+    [/^tpm$/, []],
     [/./, ['symmetric-key-file']],
   ];
   const files = identities.find(([options]) => options.test(name))?.[1] ?? [];
-  const all: [string, string][] = [
+  const all: readonly (readonly [string, string])[] = [
     ['id-scope', '0ne00111111'],
     ['registration-id', INDIVIDUAL],
+    // What gets past all checks is not to go any further.
+    ['endpoint', 'localhost:1'],
+    ['timeout', '2'],
+    ...(/^key-(store|name)/.test(name)
+      ? ([
+          ['key-store', folder],
+          ['key-name', 'device'],
+        ] as const)
+      : []),
+    ...(name === 'proxy-password-file' ? ([['proxy', 'http://u@localhost:1']] as const) : []),
     ...files.map((option): [string, string] => [option, privateFile(folder, option, KEYS.device)]),
   ];
   return new Map(all.filter(([option]) => option !== name));
@@ -239,6 +255,14 @@ describe('a command leaves no secret', () => {
     expect(Object.keys(io.env)).toEqual(['DPS_ID_SCOPE']);
   });
 
+  it.each(['provision', 'run', 'status', 'forget', 'doctor'])('of the proxy in the environment of %s', async (name) => {
+    const { canaries } = await makeSecrets();
+    const io = fakeIo({ env: { DPS_PROXY_PASSWORD: PROXY_PASSWORD } });
+    expect(await main([name, '--endpoint', 'localhost:1'], io)).not.toBe(0);
+    expect(io.env).toEqual({});
+    expectSilence(canaries, io);
+  });
+
   it('in the result, whatever the service put into it', async () => {
     const { canaries } = await makeSecrets();
     canaries.addText('key of the fake device', KEY_OF_FAKE_DEVICE);
@@ -247,5 +271,56 @@ describe('a command leaves no secret', () => {
     const args = ['provision', '--id-scope', '0ne00111111', '--registration-id', INDIVIDUAL];
     expect(await run(io, args, async () => fake)).toBe(0);
     expectSilence(canaries, io);
+  });
+});
+
+describe('the password of a proxy', () => {
+  const IDENTITY = ['--id-scope', '0ne00111111', '--registration-id', INDIVIDUAL, '--endpoint', 'localhost:1'];
+  const encoded = encodeURIComponent(PROXY_PASSWORD);
+
+  it.each([
+    `http://u:${encoded}@localhost:1`,
+    `socks5://u:${PROXY_PASSWORD}@localhost:1`,
+    `u:${PROXY_PASSWORD}@localhost:1`,
+    `http://${encoded}`,
+    `http://localhost:${PROXY_PASSWORD}`,
+    `http://localhost:1/${PROXY_PASSWORD}`,
+    `ftp://u@${PROXY_PASSWORD}`,
+    PROXY_PASSWORD,
+  ])('in a URL %#', async (proxy) => {
+    const { canaries } = await makeSecrets();
+    const folder = temporaryFolder();
+    const identity = [...IDENTITY, '--symmetric-key-file', privateFile(folder, 'key', KEYS.device)];
+    for (const command of ['provision', 'run', 'doctor']) {
+      for (const [args, setup] of [
+        [['--proxy', proxy], {}],
+        [[`--proxy=${proxy}`], {}],
+        [[], { env: { DPS_PROXY: proxy } }],
+        [['--config', privateFile(folder, 'config.json', JSON.stringify({ proxy }))], {}],
+      ] as const) {
+        const io = fakeIo(setup);
+        expect(await main([command, ...identity, ...args], io)).toSatisfy((status) => status === 64 || status === 78);
+        expectSilence(canaries, io);
+      }
+    }
+  });
+
+  it('in a file that is refused, or named by it', async () => {
+    const { canaries } = await makeSecrets();
+    const folder = temporaryFolder();
+    const open = privateFile(folder, 'open', PROXY_PASSWORD);
+    chmodSync(open, 0o644);
+    const noText = join(folder, 'no-text');
+    writeFileSync(noText, Buffer.concat([Buffer.from(PROXY_PASSWORD), Uint8Array.of(0xff)]), { mode: 0o600 });
+    const tooLong = privateFile(folder, 'too-long', PROXY_PASSWORD.repeat(50));
+    for (const file of [open, noText, tooLong, PROXY_PASSWORD, folder]) {
+      const proxy = ['--proxy', 'socks5://u@localhost:1', '--proxy-password-file', file];
+      await expectRefused(canaries, [
+        ...IDENTITY,
+        ...proxy,
+        '--symmetric-key-file',
+        privateFile(folder, 'key', KEYS.device),
+      ]);
+    }
   });
 });

@@ -8,6 +8,7 @@ import { describe, expect, it, onTestFinished } from 'vitest';
 import { type Emulator, startEmulator } from '../../src/emulator/index.js';
 import { benchCertificates } from '../fakes/bench-certificates.js';
 import { publishPacket, readPublish } from '../fakes/mqtt-bytes.js';
+import { startHttpProxy } from '../fakes/proxy-peer.js';
 import { startTlsPeer, type Wire } from '../fakes/wire-peer.js';
 import {
   type Certified,
@@ -17,6 +18,7 @@ import {
   KEYS,
   makeSecrets,
   PASSPHRASE,
+  PROXY_PASSWORD,
   privateFile,
   temporaryFolder,
 } from './bench.js';
@@ -296,6 +298,79 @@ describe('dps-device provision', () => {
       expect(ended.status, ended.err).toBe(status);
       scene.expectSilence(ended.outputs);
     }
+  });
+});
+
+describe('the password of a proxy', () => {
+  const REFUSED = 'HTTP/1.1 407 Proxy Authentication Required\r\n\r\n';
+  const basic = Buffer.from(`u:${PROXY_PASSWORD}`).toString('base64');
+
+  const ways: readonly (readonly [
+    name: string,
+    give: (scene: Scene) => { args?: string[]; env?: Record<string, string>; stdin?: string },
+  ])[] = [
+    ['a file', ({ file }) => ({ args: ['--proxy-password-file', file('password', PROXY_PASSWORD)] })],
+    ['standard input', () => ({ args: ['--proxy-password-file', '-'], stdin: PROXY_PASSWORD })],
+    ['the environment', () => ({ env: { DPS_PROXY_PASSWORD: PROXY_PASSWORD, NODE_DEBUG: 'dps-device,net,tls,http' } })],
+    [
+      'a systemd credential',
+      ({ folder }) => {
+        writeFileSync(join(folder, 'dps-proxy-password'), PROXY_PASSWORD);
+        return { env: { CREDENTIALS_DIRECTORY: folder } };
+      },
+    ],
+    [
+      'a file that the configuration names',
+      ({ file }) => {
+        file('password', PROXY_PASSWORD);
+        return { args: ['--config', file('config.json', '{"proxyPasswordFile":"password"}')] };
+      },
+    ],
+  ];
+
+  it.each(ways)('from %s reaches the proxy and nobody else', async (_name, give) => {
+    const scene = await stage();
+    const { args = [], env = {}, stdin = '' } = give(scene);
+    const [, ...flags] = [...scene.flags('mqtt'), '--symmetric-key-file', scene.file('key', KEYS.device), ...args];
+    const peek = join(scene.folder, 'peek');
+    const more = { ...env, PEEK_FILE: peek, ...preloading(scene, PEEK) };
+    for (const [command, answer, expected] of [
+      ['provision', undefined, 0],
+      ['provision', REFUSED, 78],
+      ['doctor', undefined, 0],
+      ['doctor', REFUSED, 78],
+    ] as const) {
+      const proxy = await startHttpProxy(answer);
+      const words = [command, ...flags, '--proxy', `http://u@127.0.0.1:${proxy.port}`];
+      const { child, ended } = start([...words, ...(command === 'doctor' ? [] : ['--json-log'])], more);
+      child.stdin?.end(stdin);
+      const { status, outputs, err } = await ended;
+      expect([status, proxy.asked[0]], err).toEqual([
+        expected,
+        expect.stringContaining(`Proxy-Authorization: Basic ${basic}`),
+      ]);
+      scene.expectSilence(outputs, new Map([['the process as it ends', readFileSync(peek, 'utf8')]]));
+    }
+  });
+
+  it('is in none of the files and results of a run', async () => {
+    const scene = await stage();
+    const [, ...flags] = scene.flags('mqtt');
+    const proxy = await startHttpProxy();
+    const state = join(scene.folder, 'state');
+    const words = ['run', ...flags, '--state', state, '--proxy', `http://u@127.0.0.1:${proxy.port}`];
+    const { child, ended, seen } = start(words, {
+      DPS_SYMMETRIC_KEY: KEYS.device,
+      DPS_PROXY_PASSWORD: PROXY_PASSWORD,
+    });
+    await seen('the record is stored');
+    child.kill('SIGTERM');
+    const { status, outputs, err } = await ended;
+    expect(status, err).toBe(0);
+    const records = readdirSync(state).map((name) => [name, readFileSync(join(state, name), 'latin1')] as const);
+    expect(records).not.toEqual([]);
+    const shown = await start(['status', '--state', state]).ended;
+    scene.expectSilence(outputs, new Map(records), shown.outputs);
   });
 });
 

@@ -1,7 +1,9 @@
 import { describe, expect, it } from 'vitest';
 import type { DpsTransport } from '../../src/core/transport.js';
+import { amqpWebSocketCarrier } from '../../src/net/amqp-websocket.js';
 import type { ProxyTarget } from '../../src/net/proxy-choice.js';
 import { webSocketCarrier } from '../../src/net/websocket.js';
+import { amqpDpsTransport } from '../../src/transports/amqp.js';
 import type { DpsTransportOptions } from '../../src/transports/dps-endpoint.js';
 import { httpsDpsTransport } from '../../src/transports/https.js';
 import { mqttDpsTransport } from '../../src/transports/mqtt.js';
@@ -11,6 +13,8 @@ import { startHttpProxy } from '../fakes/proxy-peer.js';
 const TRANSPORTS: readonly [string, number, (options: DpsTransportOptions) => DpsTransport][] = [
   ['https', 443, httpsDpsTransport],
   ['mqtt', 8883, mqttDpsTransport],
+  ['amqp', 5671, amqpDpsTransport],
+  ['amqp-ws', 443, (options) => amqpDpsTransport({ ...options, carrier: amqpWebSocketCarrier })],
   ['mqtt-ws', 443, (options) => mqttDpsTransport({ ...options, carrier: webSocketCarrier })],
 ];
 
