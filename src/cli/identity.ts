@@ -26,7 +26,7 @@ const SECRETS_OF: Readonly<Record<Attestation, readonly string[]>> = {
 const FILES_OF: Readonly<Record<Attestation, readonly string[]>> = {
   'symmetric-key': [],
   x509: ['cert-file', 'chain-file'],
-  'key-store': ['key-name'],
+  'key-store': ['key-store', 'key-name'],
   tpm: ['tpm'],
 };
 
@@ -160,6 +160,12 @@ async function x509Identity(options: Options, secrets: GivenSecrets, signal: Abo
 async function keyStoreIdentity(options: Options, secrets: GivenSecrets, env: CliIo['env']): Promise<Identity> {
   const directory = options.text('key-store');
   const entry = options.text('key-name');
+  if (options.text('registration-id') !== undefined) {
+    throw options.missing(
+      'registration-id',
+      `${options.label('registration-id')}: the entry of a key store brings its own registration id. Leave this out, or import the key again with another one: dps-device keys import --registration-id ID.`,
+    );
+  }
   if (directory === undefined) {
     throw options.missing('key-store', '--key-store is missing: give the folder of the key store.');
   }

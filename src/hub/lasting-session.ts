@@ -229,7 +229,7 @@ export class LastingSession implements HubSession {
       try {
         return await work(session);
       } catch (error) {
-        if (await isOver(session)) {
+        if (isLoss(error) ? await endsSoon(session) : await isOver(session)) {
           this.#leave(session);
           losses = 0;
           continue;
@@ -298,6 +298,18 @@ function takeNow(message: TelemetryMessage): TelemetryMessage {
     ...(properties === undefined ? {} : { properties: { ...properties } }),
     body: isGiven ? rest.body.slice() : rest.body,
   };
+}
+
+/** So many turns of the event loop at most lie between the failure of what was under way and the end of its session. */
+const TURNS_TO_THE_END = 5;
+
+/** A connection that is gone fails what was under way on it first, and ends its session a little later. */
+async function endsSoon(session: HubSession): Promise<boolean> {
+  for (let turn = 0; turn < TURNS_TO_THE_END; turn += 1) {
+    if (await isOver(session)) return true;
+    await new Promise((resolve) => setImmediate(resolve));
+  }
+  return isOver(session);
 }
 
 /** Whatever an operation failed with: if its session is over, the next one is to be tried. */

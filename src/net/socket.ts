@@ -88,7 +88,13 @@ class TlsAttempt {
     const timeoutMs = options.connectTimeoutMs ?? DEFAULT_CONNECT_TIMEOUT_MS;
     // First, for a clock of the application's own may throw: there is no socket yet.
     this.#stopTimer = options.clock.after(timeoutMs, () => this.#reject(connectTimedOut(this.#here(), timeoutMs)));
-    this.#tcp = this.#openTcp();
+    try {
+      this.#tcp = this.#openTcp();
+    } catch (error) {
+      // Nobody has this attempt to release it: the timer would keep the process alive.
+      this.#stopTimer();
+      throw error;
+    }
   }
 
   /** Leaves no timer behind, and no socket either unless it was handed over. */

@@ -38,9 +38,9 @@ const handlers = {
 
 process.on('message', async ({ id, call, ...parameters }) => {
   process.send({ id, result: await handlers[call](parameters) });
-  // Whoever started this is gone.
-  process.on('disconnect', () => process.exit());
 });
+// Whoever started this is gone.
+process.on('disconnect', () => process.exit());
 
 function idle() {
   return new Promise((resolve) => {

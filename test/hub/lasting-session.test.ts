@@ -326,7 +326,7 @@ describe('what is sent', () => {
     const sent = desk.handle.sendTelemetry({ body: new Uint8Array([0x61]) });
     await settle();
     session.renew(LOST);
-    await settle();
+    await turns();
     expect(session.underWay).toBe(1);
     session.answer();
     await sent;
