@@ -57,8 +57,9 @@ const NOTES = `An option can be given in three ways; the first that is there win
 The configuration (--config) is a JSON object that may have each of the options above but config,
 under its name in camel case: texts, seconds as numbers, switches as true or false. Relative paths
 in it start at its own folder. An unknown key is an error, and so is an environment variable DPS_...
-that is nearly one of these. provision, run, status, forget and doctor can share one configuration:
-what another of them takes is passed over. - as a FILE is standard input, for one of them.
+that is nearly one of these. provision, run, status, forget, identity and doctor can share one
+configuration: what another of them takes is passed over. - as a FILE is standard input, for one of
+the files.
 
 Example of a configuration:
   {

@@ -4,7 +4,7 @@ import { PROVISION_SPEC } from '../../src/cli/provision-spec.js';
 import { PACKAGE_VERSION } from '../../src/version.js';
 import { type FakeIo, fakeIo } from './fake-io.js';
 
-const COMMANDS = ['provision', 'run', 'status', 'forget', 'doctor', 'keys', 'emulator'];
+const COMMANDS = ['provision', 'run', 'status', 'forget', 'identity', 'doctor', 'keys', 'emulator'];
 
 async function run(...args: string[]): Promise<{ status: number; io: FakeIo }> {
   const io = fakeIo();

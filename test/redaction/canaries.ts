@@ -3,11 +3,13 @@ import { createHash, createHmac } from 'node:crypto';
 /**
  * Secrets made up for the tests, and the search for any trace of them. A trace is twelve characters in a row of a secret
  * in any of the spellings below, in either direction and letter case, also where line breaks, commas or quotes of a
- * printer stand in between.
+ * printer stand in between; thirty of a list of bytes in decimal.
  */
 
 /** The shortest piece that counts. Twelve random characters do not turn up by chance. */
 const WINDOW = 12;
+/** Twelve digits of a list of bytes are four letters, and those of a hexadecimal text turn up by chance. */
+const DIGITS_WINDOW = 30;
 
 /** Bytes that look random and are the same in every run. */
 export function canaryBytes(label: string, length: number): Buffer {
@@ -111,7 +113,9 @@ export class Canaries {
     const found = new Map<string, Leak>();
     for (const form of [lower, squeeze(lower)]) {
       for (let start = 0; start + WINDOW <= form.length; start += 1) {
-        const secret = this.#names.get(form.slice(start, start + WINDOW));
+        const secret =
+          this.#names.get(form.slice(start, start + WINDOW)) ??
+          this.#names.get(form.slice(start, start + DIGITS_WINDOW));
         if (secret === undefined || found.has(secret)) continue;
         found.set(secret, { channel, secret, excerpt: form.slice(Math.max(0, start - 80), start + 60) });
       }
@@ -136,8 +140,9 @@ function windowsOf(spellings: readonly string[]): string[] {
     const lower = spelling.toLowerCase();
     for (const text of new Set([lower, squeeze(lower)])) {
       const backwards = [...text].reverse().join('');
-      for (let start = 0; start + WINDOW <= text.length; start += 1) {
-        windows.push(text.slice(start, start + WINDOW), backwards.slice(start, start + WINDOW));
+      const length = /^[\d,]+$/.test(text) ? DIGITS_WINDOW : WINDOW;
+      for (let start = 0; start + length <= text.length; start += 1) {
+        windows.push(text.slice(start, start + length), backwards.slice(start, start + length));
       }
     }
   }

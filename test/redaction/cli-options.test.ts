@@ -54,7 +54,8 @@ function companyOf(name: string): ReadonlyMap<string, string> {
   const files = identities.find(([options]) => options.test(name))?.[1] ?? [];
   const all: readonly (readonly [string, string])[] = [
     ['id-scope', '0ne00111111'],
-    ['registration-id', INDIVIDUAL],
+    // The entry of a key store brings its own.
+    ...(/^key-(store|name)/.test(name) ? [] : ([['registration-id', INDIVIDUAL]] as const)),
     // What gets past all checks is not to go any further.
     ['endpoint', 'localhost:1'],
     ['timeout', '2'],

@@ -63,7 +63,8 @@ function playing(answers: readonly (DpsReply | DpsChallenge)[]): DpsTransport {
 
 const HUB: HubTransport = {
   name: 'played',
-  open: async () => ({ twin: TWIN, closed: new Promise(() => {}), close: async () => undefined }) as unknown as HubSession,
+  open: async () =>
+    ({ twin: TWIN, closed: new Promise(() => {}), close: async () => undefined }) as unknown as HubSession,
   connectionInfo: () => ({
     mqttOptions: () => Promise.reject(new Error('not asked for')),
     connectionString: () => Promise.reject(new Error('not asked for')),
