@@ -1,7 +1,12 @@
 /** The front door for CommonJS: a thin shim, because the package itself is ESM and loads its engines lazily. */
-import type { DpsError, ProgressEvent, Provisioning, ProvisionOptions, RunningDevice, RunOptions } from './index.js' with {
-  'resolution-mode': 'import',
-};
+import type {
+  DpsError,
+  ProgressEvent,
+  Provisioning,
+  ProvisionOptions,
+  RunningDevice,
+  RunOptions,
+} from './index.js' with { 'resolution-mode': 'import' };
 
 /** All types of the ESM door. Its error classes are types here: recognise an error with `isDpsError` and its `code`. */
 export type * from './index.js' with { 'resolution-mode': 'import' };

@@ -247,11 +247,18 @@ export class Performer {
     const { dps, endpoint, idScope } = this.#parts;
     if (this.#credential === undefined) throw new TypeError('OpenConnection before PrepareCredential');
     const { registrationId } = this.#journey.config;
-    const connection = checkedConnection(
-      await dps.open({ endpoint, idScope, registrationId, credential: this.#credential }, signal),
-    );
-    if (signal.aborted) this.#close(connection);
-    else this.#connection = connection;
+    // Still there after a challenge only.
+    const challenged = this.#connection;
+    try {
+      const parameters = { endpoint, idScope, registrationId, credential: this.#credential };
+      const connection = checkedConnection(
+        await dps.open({ ...parameters, ...(challenged === undefined ? {} : { challenged }) }, signal),
+      );
+      if (signal.aborted) this.#close(connection);
+      else this.#connection = connection;
+    } finally {
+      if (challenged !== undefined) this.#close(challenged);
+    }
     return { type: 'ConnectionOpened', ticket };
   }
 

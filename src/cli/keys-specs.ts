@@ -1,5 +1,6 @@
 import { entryNameProblem } from '../../hsm/key-store/entry.js';
 import { registrationIdProblem } from '../core/identifiers.js';
+import { folderProblem } from '../path-like.js';
 import { EXIT } from './exit-codes.js';
 import { type CommandSpec, type OptionSpec, type SecretSpec, secretFileOption } from './option-spec.js';
 
@@ -10,6 +11,7 @@ export const STORE: OptionSpec = {
   kind: 'path',
   placeholder: 'DIR',
   help: 'Folder of the key store; mode 0700, of the user who runs this. Required.',
+  problem: folderProblem,
   standsFor: ['hsm.directory'],
 };
 

@@ -135,6 +135,8 @@ export interface RegistrationMemory {
   readonly credentialUntilMs: number | undefined;
   /** The TPM holds the nonce key of this registration. */
   readonly activated: boolean;
+  /** A connection was lost since, and over AMQP what its token answered: another challenge is due. */
+  readonly challengeLost: boolean;
   readonly budget: RequestBudget;
   readonly connects: number;
   readonly registers: number;
@@ -177,6 +179,7 @@ export function newRegistration(config: RegistrationConfig, legacy: Registration
       lookedUp: config.lookUpFirst !== true,
       credentialUntilMs: undefined,
       activated: false,
+      challengeLost: false,
       budget: legacy.budget ?? newRequestBudget(Number.NEGATIVE_INFINITY),
       connects: 0,
       registers: 0,
@@ -238,7 +241,8 @@ export function stepRegistration(registration: Registration, input: Registration
         : stay(registration);
     case 'ChallengeActivated':
       return awaits(registration, input.ticket, 'AwaitingActivation')
-        ? prepareCredential(remember(registration, { activated: true }), now)
+        ? // The connection is not closed: where the challenge is bound to it, the token goes there.
+          prepareCredential(remember(registration, { activated: true, challengeLost: false, connected: false }), now)
         : stay(registration);
     case 'OperationFailed':
       return awaitsAnOperation(registration, input.ticket)
@@ -420,7 +424,9 @@ function lookedUp(registration: Registration, reply: DpsReply, now: Now): Regist
 
 function challenged(registration: Registration, challenge: DpsChallenge): RegistrationStep {
   const { config, memory, state } = registration;
-  if (config.attestation !== 'tpm' || memory.activated || state.name !== 'AwaitingRegisterReply') {
+  const isFirst = !memory.activated && state.name === 'AwaitingRegisterReply';
+  const isAnother = memory.activated && memory.challengeLost && state.name !== 'AwaitingLookupReply';
+  if (config.attestation !== 'tpm' || !(isFirst || isAnother)) {
     return fail(
       registration,
       new ProtocolError({
@@ -639,7 +645,7 @@ function remember(registration: Registration, change: Partial<RegistrationMemory
 }
 
 function dropConnection(registration: Registration): Registration {
-  return remember(registration, { connected: false });
+  return remember(registration, { connected: false, challengeLost: true });
 }
 
 function closeIfConnected(registration: Registration): readonly RegistrationEffect[] {

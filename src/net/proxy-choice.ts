@@ -1,4 +1,5 @@
 import { BlockList, isIP } from 'node:net';
+import { mayHoldSecret } from '../core/json-body.js';
 import { ConfigurationError } from '../errors.js';
 
 /** A proxy, as its URL names it. Holds a secret: never logged. */
@@ -67,6 +68,8 @@ function parseProxyUrl(text: string, option: string): ProxyAddress {
   const url = urlOf(text.includes('://') ? text : `http://${text}`);
   if (url === undefined || url.hostname === '')
     throw wrongProxy(option, 'it is not a URL such as http://proxy.example:3128');
+  // Said again in errors and by doctor.
+  if (mayHoldSecret(url.hostname)) throw wrongProxy(option, 'its host looks like a secret, and is not shown');
   const kind = KINDS[url.protocol];
   if (kind === undefined) {
     throw wrongProxy(option, `${url.protocol}// is not supported; use http://, socks5:// or socks5h://`);

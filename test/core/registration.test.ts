@@ -270,7 +270,8 @@ describe('the way to an assignment', () => {
     });
     driver.feed({ type: 'ChallengeActivated', ticket: driver.ticket });
     expect(driver.effects.slice(-2)).toMatchObject([
-      { type: 'CloseConnection' },
+      // The challenged connection stays: over AMQP the token goes there.
+      { type: 'ActivateChallenge' },
       { type: 'PrepareCredential', token: { resource: '0ne00111111%2Fregistrations%2Fdev-1' } },
     ]);
     driver.connect().reply(202, ASSIGNING).wake().reply(200, ASSIGNED);

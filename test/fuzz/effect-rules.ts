@@ -13,6 +13,8 @@ export class EffectRules {
   #lastTicket = 0;
   #hasCredential = false;
   #isConnected = false;
+  /** The connection gave a challenge; the next `open` may go on with it. */
+  #isChallenged = false;
   #isOpenAsked = false;
   #isHubAsked = false;
   #isStaging = false;
@@ -54,7 +56,12 @@ export class EffectRules {
         break;
       case 'OpenConnection':
         ensure(this.#hasCredential, 'a connection is opened with a credential');
-        ensure(!this.#isConnected, 'a connection is closed before the next is opened');
+        ensure(
+          !this.#isConnected || this.#isChallenged,
+          'a connection is closed before the next is opened, unless it was challenged',
+        );
+        this.#isChallenged = false;
+        this.#isConnected = false;
         this.#isOpenAsked = true;
         this.#openPace.take(atMs);
         break;
@@ -62,7 +69,11 @@ export class EffectRules {
         ensure(this.#isConnected, 'a request has a connection to go on');
         this.#pace.take(atMs);
         break;
+      case 'ActivateChallenge':
+        this.#isChallenged = true;
+        break;
       case 'CloseConnection':
+        this.#isChallenged = false;
         this.#isConnected = false;
         this.#isOpenAsked = false;
         break;
