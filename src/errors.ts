@@ -114,8 +114,10 @@ export class DpsError extends Error {
 
   /** Also true for the same class of another copy of the package, or of another of its doors. */
   static override [Symbol.hasInstance](value: unknown): boolean {
-    if (Function.prototype[Symbol.hasInstance].call(this, value)) return true;
-    return isDpsError(value) && (this.name === 'DpsError' || this.name === value.name);
+    if (super[Symbol.hasInstance](value)) return true;
+    // biome-ignore lint/complexity/noThisInStatic: each subclass inherits this and asks about itself.
+    const { name } = this;
+    return isDpsError(value) && (name === 'DpsError' || name === value.name);
   }
 
   constructor(options: DpsErrorOptions, retryable: boolean) {
