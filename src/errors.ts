@@ -114,8 +114,9 @@ export class DpsError extends Error {
 
   /** Also true for the same class of another copy of the package, or of another of its doors. */
   static override [Symbol.hasInstance](value: unknown): boolean {
+    // biome-ignore lint/complexity/noThisInStatic: each subclass inherits this method and asks about itself.
     if (super[Symbol.hasInstance](value)) return true;
-    // biome-ignore lint/complexity/noThisInStatic: each subclass inherits this and asks about itself.
+    // biome-ignore lint/complexity/noThisInStatic: as above.
     const { name } = this;
     return isDpsError(value) && (name === 'DpsError' || name === value.name);
   }
