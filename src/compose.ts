@@ -27,7 +27,6 @@ import {
   type RunOptions,
 } from './provision-options.js';
 import { type ReprovisionTriggers, type RunningDevice, runWith } from './run.js';
-import { fileRecordStore } from './state/file-store.js';
 import { systemClock } from './system-clock.js';
 import { PACKAGE_VERSION } from './version.js';
 
@@ -112,7 +111,7 @@ async function composeParts(
     ...(options.onStrayError === undefined ? {} : { onStrayError: options.onStrayError }),
     ...(proxyFor === undefined ? {} : { proxyFor }),
   };
-  const store = resolveStore(options.state);
+  const store = await resolveStore(options.state);
   const [hsm, dps, hub] = await Promise.all([
     // Keys may be read from pipes: the deadline holds there, too.
     boundedIdentity({ clock, deadlineMs, leftMs: deadlineMs, signal }, (within) =>
@@ -159,9 +158,12 @@ interface TransportSettings {
 }
 
 /** A folder's store is made for this journey, and closed after it. */
-function resolveStore(state: string | RecordStore | undefined): Pick<ProvisioningParts, 'store' | 'release'> {
+async function resolveStore(
+  state: string | RecordStore | undefined,
+): Promise<Pick<ProvisioningParts, 'store' | 'release'>> {
   if (state === undefined) return {};
   if (typeof state === 'object') return { store: state };
+  const { fileRecordStore } = await import('./state/index.js');
   const store = fileRecordStore({ directory: state });
   return { store, release: () => store.close() };
 }

@@ -27,7 +27,12 @@ const ENGINES = { ws: 'dist/chunks/websocket-engine.js' };
 const targets = [...new Set(targetsOf(manifest.exports))];
 
 /** What the front door loads lazily and is a door, or a file, of its own; see `buildDoors`. */
-const LAZY = ['dist/hsm/software-key-store.js', 'dist/hsm/tpm2.js'];
+const LAZY = ['dist/hsm/software-key-store.js', 'dist/hsm/tpm2.js', 'dist/src/state/index.js'];
+
+function fromFrontDoor(target) {
+  const path = posix.relative(posix.dirname(FRONT_DOOR), target);
+  return path.startsWith('.') ? path : `./${path}`;
+}
 
 const doorsApart = {
   name: 'doors-apart',
@@ -35,7 +40,7 @@ const doorsApart = {
     onResolve({ filter: /^\.\.?\// }, ({ path, kind, resolveDir }) => {
       const target = posix.join('dist', posix.relative(process.cwd(), posix.join(resolveDir, path)));
       if (kind !== 'dynamic-import' || !LAZY.includes(target)) return undefined;
-      return { path: posix.relative(posix.dirname(FRONT_DOOR), target), external: true };
+      return { path: fromFrontDoor(target), external: true };
     });
   },
 };
@@ -124,7 +129,7 @@ async function buildEngines() {
 function withOthers(metafile) {
   const files = new Map([
     ...Object.values(ENGINES).map((target) => [`./${posix.basename(target)}`, target]),
-    ...LAZY.map((target) => [posix.relative(posix.dirname(FRONT_DOOR), target), target]),
+    ...LAZY.map((target) => [fromFrontDoor(target), target]),
   ]);
   for (const { imports } of Object.values(metafile.outputs)) {
     for (const each of imports) {
