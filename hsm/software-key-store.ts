@@ -1,9 +1,9 @@
 import type { KeyObject, X509Certificate } from 'node:crypto';
 import type { CancelSignal } from '../src/core/cancel-signal.js';
+import { throwIfCancelled, unlessCancelled } from '../src/core/cancellation.js';
 import type { AbContent } from '../src/durable/ab-file.js';
 import { quoteForShell } from '../src/shell-word.js';
 import { systemClock } from '../src/system-clock.js';
-import { throwIfCancelled, unlessCancelled } from './cancellation.js';
 import { checkOptionNames, type OptionBag, optionalPath, optionError, requiredText } from './hsm-options.js';
 import { type Entry, entryNameProblem, openEntry, readEntryLabel, sealEntry } from './key-store/entry.js';
 import {

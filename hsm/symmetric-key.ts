@@ -2,10 +2,10 @@ import { createHmac, createSecretKey, type KeyObject } from 'node:crypto';
 import type { SymmetricKeyHsm } from '../src/core/attestation.js';
 import { decodeBase64, decodeUtf8 } from '../src/core/bytes.js';
 import type { CancelSignal } from '../src/core/cancel-signal.js';
+import { throwIfCancelled } from '../src/core/cancellation.js';
 import { registrationIdProblem } from '../src/core/identifiers.js';
 import { deviceKeyMessage } from '../src/core/sas.js';
 import { HsmError } from '../src/errors.js';
-import { throwIfCancelled } from './cancellation.js';
 import {
   checkOptionNames,
   type OptionBag,

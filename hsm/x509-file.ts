@@ -2,8 +2,8 @@ import type { KeyObject } from 'node:crypto';
 import type { TlsClientCredential, X509Hsm } from '../src/core/attestation.js';
 import { decodeUtf8 } from '../src/core/bytes.js';
 import type { CancelSignal } from '../src/core/cancel-signal.js';
+import { throwIfCancelled } from '../src/core/cancellation.js';
 import { HsmError } from '../src/errors.js';
-import { throwIfCancelled } from './cancellation.js';
 import {
   checkChainOrder,
   checkDates,

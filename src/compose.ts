@@ -1,31 +1,27 @@
-import { randomUUID } from 'node:crypto';
 import { type SymmetricKeyHsmOptions, symmetricKeyHsm } from '../hsm/symmetric-key.js';
 import { type X509FileHsmOptions, x509FileHsm } from '../hsm/x509-file.js';
 import type { Hsm } from './core/attestation.js';
-import type { Clock, Random } from './core/clock.js';
-import type { HubTransport } from './core/hub.js';
+import type { Clock } from './core/clock.js';
 import { resolveDpsEndpoint } from './core/identifiers.js';
 import type { ProgressEvent } from './core/progress.js';
 import type { ProvisionedDevice } from './core/provisioned-device.js';
 import type { RecordStore } from './core/store.js';
-import type { DpsTransport } from './core/transport.js';
 import { LastingSession } from './hub/lasting-session.js';
-import type { StrayErrorSink } from './hub/stray-error.js';
-import { type ProxyRule, proxyRule } from './net/proxy-choice.js';
+import { dpsTransports, hubTransports, type TransportSettings } from './named-transports.js';
+import { proxyRule } from './net/proxy-choice.js';
 import { checkedClock } from './own-clock.js';
 import { ProgressLog } from './progress-log.js';
-import { bounded as boundedIdentity, type ProvisioningParts, provisionWith } from './provision.js';
+import { bounded as boundedIdentity, provisionWith } from './provision.js';
 import {
   checkProvisionOptions,
   checkRunOptions,
-  type DpsTransportName,
   type HsmDescription,
-  type HubTransportName,
   isHsmObject,
   isSignal,
   type ProvisionOptions,
   type RunOptions,
 } from './provision-options.js';
+import type { ProvisioningParts } from './provisioning-parts.js';
 import { type ReprovisionTriggers, type RunningDevice, runWith } from './run.js';
 import { systemClock } from './system-clock.js';
 import { PACKAGE_VERSION } from './version.js';
@@ -112,21 +108,22 @@ async function composeParts(
     ...(proxyFor === undefined ? {} : { proxyFor }),
   };
   const store = await resolveStore(options.state);
-  const [hsm, dps, hub] = await Promise.all([
+  const [hsm, dps] = await Promise.all([
     // Keys may be read from pipes: the deadline holds there, too.
     boundedIdentity({ clock, deadlineMs, leftMs: deadlineMs, signal }, (within) =>
       resolveHsm(options.hsm, clock, within),
     ),
-    // A TPM's challenge does not exist over MQTT.
-    resolveDpsTransport(options.transport ?? (options.hsm.kind === 'tpm' ? 'https' : 'mqtt'), shared),
-    resolveHubTransport(options.hubTransport ?? 'mqtt', shared),
+    dpsTransports(options.transport, options.hsm.kind === 'tpm', shared),
   ]);
+  const hub = hubTransports(options.hubTransport, shared);
   return {
     idScope: options.idScope,
     endpoint: resolveDpsEndpoint(options.endpoint ?? 'public'),
     hsm,
-    dps,
-    hub,
+    dps: dps.first,
+    otherDps: dps.others,
+    hub: hub.first,
+    otherHubs: hub.others,
     clock,
     random,
     ...(options.payload === undefined ? {} : { payload: options.payload }),
@@ -135,26 +132,14 @@ async function composeParts(
     startSpreadMs: options.startSpreadMs ?? 0,
     deadlineMs,
     startedAtMs,
-    connectTimeoutMs,
+    // Several transports bound themselves, each its way, its WebSocket and its protocol; this is the belt over those braces.
+    connectTimeoutMs: dps.others.length === 0 ? connectTimeoutMs : 3 * connectTimeoutMs,
     requestTimeoutMs,
-    // The session bounds its own connect and its two tries at the twin; this is the belt over those braces.
+    // The session bounds its own connect and its two tries at the twin; a belt again.
     hubTimeoutMs: connectTimeoutMs + 3 * requestTimeoutMs,
     tokenLifeSeconds,
     ...(signal === undefined ? {} : { signal }),
   };
-}
-
-interface TransportSettings {
-  readonly clock: Clock;
-  readonly random: Random;
-  readonly connectTimeoutMs: number;
-  readonly requestTimeoutMs: number;
-  readonly tokenLifeSeconds: number;
-  readonly userAgent: string;
-  readonly ca?: string | readonly string[];
-  readonly modelId?: string;
-  readonly onStrayError?: StrayErrorSink;
-  readonly proxyFor?: ProxyRule;
 }
 
 /** A folder's store is made for this journey, and closed after it. */
@@ -195,66 +180,6 @@ async function resolveHsm(hsm: Hsm | HsmDescription, clock: Clock, signal: Abort
     default:
       return unreachable(hsm);
   }
-}
-
-async function resolveDpsTransport(
-  transport: DpsTransportName | DpsTransport,
-  settings: TransportSettings,
-): Promise<DpsTransport> {
-  if (typeof transport === 'object') return transport;
-  const { clock, connectTimeoutMs, userAgent, ca, proxyFor } = settings;
-  const options = {
-    clock,
-    connectTimeoutMs,
-    userAgent,
-    randomUuid: randomUUID,
-    proxyFor,
-    ...(ca === undefined ? {} : { ca }),
-  };
-  switch (transport) {
-    case 'mqtt':
-      return (await import('./mqtt-parts.js')).mqttDpsTransport(options);
-    case 'mqtt-ws': {
-      const { mqttDpsTransport, webSocketCarrier } = await import('./mqtt-parts.js');
-      return mqttDpsTransport({ ...options, carrier: webSocketCarrier });
-    }
-    case 'https':
-      return (await import('./transports/https.js')).httpsDpsTransport(options);
-    default:
-      return unreachable(transport);
-  }
-}
-
-function resolveHubTransport(transport: HubTransportName | HubTransport, settings: TransportSettings): HubTransport {
-  if (typeof transport === 'object') return transport;
-  switch (transport) {
-    case 'mqtt':
-    case 'mqtt-ws':
-      return whenNeeded(transport, async () => {
-        const { mqttHubTransport, webSocketCarrier } = await import('./mqtt-parts.js');
-        const carrier = transport === 'mqtt' ? {} : { carrier: webSocketCarrier };
-        return mqttHubTransport({ ...settings, ...carrier, newRequestId: randomUUID });
-      });
-    default:
-      return unreachable(transport);
-  }
-}
-
-/** Loaded when there is a hub to go to: a registration over HTTPS needs no MQTT, and one that fails needs neither. */
-function whenNeeded(name: HubTransportName, load: () => Promise<HubTransport>): HubTransport {
-  let loading: Promise<HubTransport> | undefined;
-  const hub = (): Promise<HubTransport> => {
-    loading ??= load();
-    return loading;
-  };
-  return {
-    name,
-    open: async (parameters, signal) => (await hub()).open(parameters, signal),
-    connectionInfo: (parameters) => ({
-      mqttOptions: async (signal) => (await hub()).connectionInfo(parameters).mqttOptions(signal),
-      connectionString: async (signal) => (await hub()).connectionInfo(parameters).connectionString(signal),
-    }),
-  };
 }
 
 function unreachable(value: never): never {

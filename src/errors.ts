@@ -116,7 +116,7 @@ export class DpsError extends Error {
   static override [Symbol.hasInstance](value: unknown): boolean {
     // biome-ignore lint/complexity/noThisInStatic: each subclass inherits this method and asks about itself.
     if (super[Symbol.hasInstance](value)) return true;
-    // biome-ignore lint/complexity/noThisInStatic: as above.
+    // biome-ignore lint/complexity/noThisInStatic: the name of the subclass that is asked, which inherits this method.
     const { name } = this;
     return isDpsError(value) && (name === 'DpsError' || name === value.name);
   }

@@ -1,8 +1,8 @@
 import { close, constants, fstat, open, read, type Stats } from 'node:fs';
 import { Socket } from 'node:net';
 import { promisify } from 'node:util';
-import { unlessCancelled } from './cancellation.js';
 import type { CancelSignal } from './core/cancel-signal.js';
+import { unlessCancelled } from './core/cancellation.js';
 
 /**
  * Reads the start of a regular file or of a pipe: to its end, or one byte more than `limitBytes`, which is enough to know.

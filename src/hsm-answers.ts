@@ -1,8 +1,9 @@
 import type { TlsClientCredential } from './core/attestation.js';
-import { HsmError } from './errors.js';
+import { wordsOf } from './core/thrown-words.js';
+import { HsmError, isDpsError } from './errors.js';
 import { kindOf } from './value-kind.js';
 
-/** What an HSM of the application's own hands out is looked at before it is used: it may be anything. */
+/** An HSM of the application's own may throw anything, and what it hands out is looked at before it is used. */
 
 const HMAC_SHA256_BYTES = 32;
 
@@ -41,6 +42,30 @@ export function checkedExportedKey(key: unknown): string {
   if (typeof key === 'string' && key !== '') return key;
   const got = key === '' ? 'an empty text' : kindOf(key);
   throw wrongAnswer('export the key', `exportKey() of the HSM must give the device key as Base64 text, not ${got}.`);
+}
+
+/**
+ * Asks an HSM for something that it may fail to do.
+ *
+ * @throws {HsmError} `ERR_DPS_HSM_OPERATION` for whatever it throws that is no error of this package.
+ */
+export async function askHsm<T>(operation: string, ask: () => Promise<T>): Promise<T> {
+  try {
+    return await ask();
+  } catch (error) {
+    throw hsmFailure(error, operation);
+  }
+}
+
+/** What an HSM threw, as the error that leaves this package; the original is its cause. */
+export function hsmFailure(error: unknown, operation: string): Error {
+  if (isDpsError(error)) return error;
+  return new HsmError({
+    code: 'ERR_DPS_HSM_OPERATION',
+    message: `The HSM failed to ${operation}: ${wordsOf(error)}`,
+    operation,
+    cause: error,
+  });
 }
 
 function wrongAnswer(operation: string, message: string): HsmError {

@@ -3,5 +3,4 @@
  * Registration over HTTPS does without it until there is a hub to go to.
  */
 export { mqttHubTransport } from './hub/session.js';
-export { webSocketCarrier } from './net/websocket.js';
 export { mqttDpsTransport } from './transports/mqtt.js';

@@ -1,8 +1,7 @@
 import type { HubSession } from './core/hub.js';
 import type { LoadedRecord } from './core/store.js';
-import { wordsOf } from './core/thrown-words.js';
 import type { DpsChallenge, DpsConnection, DpsReply } from './core/transport.js';
-import { ConfigurationError, HsmError, isDpsError } from './errors.js';
+import { ConfigurationError } from './errors.js';
 import { kindOf } from './value-kind.js';
 
 /** Parts of the application's own may answer anything: what they give is looked at before it is used. */
@@ -58,17 +57,6 @@ export function checkedLoad(loaded: unknown): LoadedRecord {
     "{ kind: 'record', record }, { kind: 'none' } or { kind: 'damaged', what }",
     loaded,
   );
-}
-
-/** What an HSM threw, as the error that leaves this package; the original is its cause. */
-export function hsmFailure(error: unknown, operation: string): Error {
-  if (isDpsError(error)) return error;
-  return new HsmError({
-    code: 'ERR_DPS_HSM_OPERATION',
-    message: `The HSM failed to ${operation}: ${wordsOf(error)}`,
-    operation,
-    cause: error,
-  });
 }
 
 /** As far as the journey looks into it. */

@@ -1,5 +1,3 @@
-import type { Hsm } from './core/attestation.js';
-import { decodeBase64 } from './core/bytes.js';
 import type { Now } from './core/clock.js';
 import type { HubOpenParameters, HubSession } from './core/hub.js';
 import {
@@ -15,16 +13,16 @@ import {
 } from './core/journey.js';
 import { onCancel } from './core/on-cancel.js';
 import type { ProgressEvent } from './core/progress.js';
-import { formatSasToken, textToSign } from './core/sas.js';
 import type { RecordStore } from './core/store.js';
 import { asError } from './core/thrown-words.js';
 import type { DpsConnection, DpsCredential } from './core/transport.js';
 import type { Twin } from './core/twin.js';
+import { unreachable } from './core/unreachable.js';
 import type { DpsError } from './errors.js';
-import { isDpsError, ProtocolError, TransportError } from './errors.js';
-import { checkedSignature, checkedTlsCredential } from './hsm-answers.js';
-import { checkedConnection, checkedLoad, checkedReply, checkedSession, hsmFailure } from './part-answers.js';
-import type { ProvisioningParts } from './provision.js';
+import { isDpsError, TransportError } from './errors.js';
+import { activateChallenge, commitIdentity, makeCredential, stageIdentity } from './hsm-orders.js';
+import { checkedConnection, checkedLoad, checkedReply, checkedSession } from './part-answers.js';
+import { dpsTransportOf, hubTransportOf, type ProvisioningParts } from './provisioning-parts.js';
 
 /** What a part of the application's own may take to close. */
 const CLOSE_GRACE_MS = 5_000;
@@ -148,7 +146,7 @@ export class Performer {
         this.#begin(effect.ticket, (signal) => this.#prepareCredential(effect, signal));
         break;
       case 'OpenConnection':
-        this.#begin(effect.ticket, (signal) => this.#openConnection(effect.ticket, signal));
+        this.#begin(effect.ticket, (signal) => this.#openConnection(effect, signal));
         break;
       case 'SendRequest':
         this.#begin(effect.ticket, (signal) => this.#sendRequest(effect, signal));
@@ -235,16 +233,16 @@ export class Performer {
     { ticket, slot, token }: Extract<JourneyEffect, { type: 'PrepareCredential' }>,
     signal: AbortSignal,
   ): Promise<JourneyInput> {
-    try {
-      this.#credential = await makeCredential(this.#parts.hsm, slot, token, signal);
-      return { type: 'CredentialReady', ticket };
-    } catch (error) {
-      throw hsmFailure(error, 'sign');
-    }
+    this.#credential = await makeCredential(this.#parts.hsm, slot, token, signal);
+    return { type: 'CredentialReady', ticket };
   }
 
-  async #openConnection(ticket: number, signal: AbortSignal): Promise<JourneyInput> {
-    const { dps, endpoint, idScope } = this.#parts;
+  async #openConnection(
+    { ticket, transport }: Extract<JourneyEffect, { type: 'OpenConnection' }>,
+    signal: AbortSignal,
+  ): Promise<JourneyInput> {
+    const { endpoint, idScope } = this.#parts;
+    const dps = dpsTransportOf(this.#parts, transport);
     if (this.#credential === undefined) throw new TypeError('OpenConnection before PrepareCredential');
     const { registrationId } = this.#journey.config;
     // Still there after a challenge only.
@@ -278,47 +276,24 @@ export class Performer {
     { ticket, authenticationKey }: Extract<JourneyEffect, { type: 'ActivateChallenge' }>,
     signal: AbortSignal,
   ): Promise<JourneyInput> {
-    try {
-      await asTpm(this.#parts.hsm).activate(authenticationKey, signal);
-      return { type: 'ChallengeActivated', ticket };
-    } catch (error) {
-      throw hsmFailure(error, 'activate challenge');
-    }
+    await activateChallenge(this.#parts.hsm, authenticationKey, signal);
+    return { type: 'ChallengeActivated', ticket };
   }
 
   async #stage(
     { ticket, authenticationKey }: Extract<JourneyEffect, { type: 'StageIdentity' }>,
     signal: AbortSignal,
   ): Promise<JourneyInput> {
-    const blob = decodeBase64(authenticationKey);
-    if (blob === undefined) {
-      throw new ProtocolError({
-        code: 'ERR_DPS_PROTOCOL_BODY',
-        message: 'The service assigned the device, but registrationState.tpm.authenticationKey is not Base64.',
-        expected: 'Base64',
-        got: `${authenticationKey.length} other characters`,
-      });
-    }
-    try {
-      await asTpm(this.#parts.hsm).stage(blob, signal);
-      return { type: 'IdentityStaged', ticket };
-    } catch (error) {
-      throw hsmFailure(error, 'stage hub identity');
-    }
+    await stageIdentity(this.#parts.hsm, authenticationKey, signal);
+    return { type: 'IdentityStaged', ticket };
   }
 
   async #commit(
     { ticket, slot }: Extract<JourneyEffect, { type: 'CommitIdentity' }>,
     signal: AbortSignal,
   ): Promise<JourneyInput> {
-    const { hsm } = this.#parts;
-    try {
-      if (hsm.kind === 'tpm') await hsm.commit(signal);
-      else await hsm.accepted?.(slot, signal);
-      return { type: 'IdentityCommitted', ticket };
-    } catch (error) {
-      throw hsmFailure(error, 'commit identity');
-    }
+    await commitIdentity(this.#parts.hsm, slot, signal);
+    return { type: 'IdentityCommitted', ticket };
   }
 
   #discard(): void {
@@ -327,7 +302,8 @@ export class Performer {
   }
 
   async #openHub(effect: Extract<JourneyEffect, { type: 'OpenHub' }>, signal: AbortSignal): Promise<JourneyInput> {
-    const { hub, hsm } = this.#parts;
+    const { hsm } = this.#parts;
+    const hub = hubTransportOf(this.#parts, effect.transport);
     const parameters: HubOpenParameters = {
       hostName: effect.assignedHub,
       deviceId: effect.deviceId,
@@ -386,35 +362,4 @@ function lossOf(session: HubSession, thrown: unknown): DpsError {
     retryable: true,
     cause: thrown,
   });
-}
-
-async function makeCredential(
-  hsm: Hsm,
-  slot: number,
-  token: { readonly resource: string; readonly expirySeconds: number } | undefined,
-  signal: AbortSignal,
-): Promise<DpsCredential> {
-  if (hsm.kind === 'x509') return { kind: 'x509', tls: checkedTlsCredential(await hsm.tlsCredential(slot, signal)) };
-  const sas =
-    token === undefined
-      ? undefined
-      : formatSasToken({
-          resource: token.resource,
-          signature: checkedSignature(await hsm.sign(textToSign(token.resource, token.expirySeconds), slot, signal)),
-          expirySeconds: token.expirySeconds,
-          keyName: 'registration',
-        });
-  if (hsm.kind === 'tpm')
-    return { kind: 'tpm', ...(await hsm.endorsement(signal)), ...(sas === undefined ? {} : { token: sas }) };
-  if (sas === undefined) throw new TypeError('A symmetric key needs a token order');
-  return { kind: 'sas', token: sas };
-}
-
-function asTpm(hsm: Hsm): Extract<Hsm, { kind: 'tpm' }> {
-  if (hsm.kind !== 'tpm') throw new TypeError(`A TPM order for an HSM of kind ${hsm.kind}`);
-  return hsm;
-}
-
-function unreachable(value: never): never {
-  throw new TypeError(`Unreachable: ${JSON.stringify(value)}`);
 }

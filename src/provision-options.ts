@@ -22,7 +22,7 @@ export type HsmDescription =
   | ({ readonly kind: 'keyStore' } & KeyStoreHsmOptions)
   | ({ readonly kind: 'tpm' } & Tpm2HsmOptions);
 
-export type DpsTransportName = 'mqtt' | 'mqtt-ws' | 'https';
+export type DpsTransportName = 'mqtt' | 'mqtt-ws' | 'amqp' | 'amqp-ws' | 'https';
 export type HubTransportName = 'mqtt' | 'mqtt-ws';
 
 export interface ProvisionOptions {
@@ -32,10 +32,17 @@ export interface ProvisionOptions {
   readonly hsm: Hsm | HsmDescription;
   /** `public` (default), `china`, `usGovernment`, or a host name, optionally with `:port`. */
   readonly endpoint?: string;
-  /** How to talk to DPS. Default `mqtt`, for a TPM `https`; `mqtt-ws` is MQTT over WebSocket on port 443. */
-  readonly transport?: DpsTransportName | DpsTransport;
-  /** How to talk to the hub. Default `mqtt`; `mqtt-ws` is MQTT over WebSocket on port 443. */
-  readonly hubTransport?: HubTransportName | HubTransport;
+  /**
+   * How to talk to DPS. Default `mqtt`, for a TPM `https`. `mqtt-ws` and `amqp-ws` go over WebSocket on port 443. A TPM is
+   * taken over `https`, `amqp` and `amqp-ws`.
+   *
+   * A list is tried in its order, `auto` is `['mqtt', 'mqtt-ws', 'https']`, for a TPM `['https', 'amqp-ws']`. The next one has
+   * its turn only when the network does not let one through: not when anybody refuses the device, and not when a server is
+   * not trusted. What worked comes first from then on, with `state` also at the next start.
+   */
+  readonly transport?: DpsTransportName | 'auto' | readonly DpsTransportName[] | DpsTransport;
+  /** How to talk to the hub, in the same way. Default `mqtt`; `auto` is `['mqtt', 'mqtt-ws']`. */
+  readonly hubTransport?: HubTransportName | 'auto' | readonly HubTransportName[] | HubTransport;
   /**
    * URL of the proxy for every connection, `http://user:password@host:port` (CONNECT) or `socks5://…`, or `none`. Default: what
    * `HTTPS_PROXY`, `ALL_PROXY` and `NO_PROXY` in the environment say.
@@ -58,7 +65,11 @@ export interface ProvisionOptions {
   readonly modelId?: string;
   /** Bound on the whole of it. Default 300,000 ms. */
   readonly deadlineMs?: number;
-  /** Bound on one connection attempt. Default 60,000 ms: a throttled service answers late rather than never. */
+  /**
+   * Bound on one connection attempt. Default 60,000 ms: a throttled service answers late rather than never. Of several
+   * transports each has an equal share of it, 20,000 ms of three, so that a firewall that swallows the first leaves time
+   * for the others.
+   */
   readonly connectTimeoutMs?: number;
   /** Bound on one request. Default 30,000 ms. */
   readonly requestTimeoutMs?: number;
@@ -92,12 +103,15 @@ const MAX_START_SPREAD_MS = 24 * 3_600_000;
 type Check = (value: unknown) => string | undefined;
 type Checks<Options> = { readonly [Name in keyof Required<Options>]: Check };
 
+const DPS_TRANSPORTS: readonly DpsTransportName[] = ['mqtt', 'mqtt-ws', 'amqp', 'amqp-ws', 'https'];
+const HUB_TRANSPORTS: readonly HubTransportName[] = ['mqtt', 'mqtt-ws'];
+
 const PROVISION_CHECKS: Checks<ProvisionOptions> = {
   idScope: text(idScopeProblem),
   hsm: hsmProblem,
   endpoint: text((endpoint) => hostNameProblem(resolveDpsEndpoint(endpoint))),
-  transport: part(['mqtt', 'mqtt-ws', 'https'], ['open']),
-  hubTransport: part(['mqtt', 'mqtt-ws'], ['open', 'connectionInfo']),
+  transport: transport(DPS_TRANSPORTS, ['open']),
+  hubTransport: transport(HUB_TRANSPORTS, ['open', 'connectionInfo']),
   // Read where it is used, by `proxyRule`.
   proxy: text(() => undefined),
   state: stateProblem,
@@ -159,6 +173,14 @@ function checkOptions(options: unknown, checks: Readonly<Record<string, Check>>,
     const wrong = value === undefined ? undefined : check(value);
     if (wrong !== undefined) throw problem('ERR_DPS_CONFIG_OPTION', name, `Option ${name}: ${wrong}`);
   }
+  if (isObject(options.hsm) && options.hsm.kind === 'tpm') checkTpmTransport(options.transport);
+}
+
+function checkTpmTransport(transport: unknown): void {
+  const names = Array.isArray(transport) ? transport : [transport];
+  if (!names.includes('mqtt') && !names.includes('mqtt-ws')) return;
+  const advice = 'leave it out for https, or give auto, amqp or amqp-ws.';
+  throw problem('ERR_DPS_CONFIG_UNSUPPORTED', 'transport', `Option transport: DPS takes no TPM over MQTT; ${advice}`);
 }
 
 /** True for an object of the application's own, false for a description. */
@@ -187,7 +209,10 @@ function hsmProblem(value: unknown): string | undefined {
 }
 
 function stateProblem(value: unknown): string | undefined {
-  return typeof value === 'string' ? folderProblem(value) : methods(['load', 'save', 'forget'])(value);
+  if (typeof value === 'string') return folderProblem(value);
+  return isObject(value)
+    ? methods(['load', 'save', 'forget'])(value)
+    : `it must be the path of a folder, or a store of your own: an object, not ${kindOf(value)}.`;
 }
 
 function startSpreadProblem(value: unknown): string | undefined {
@@ -202,7 +227,18 @@ function triggersProblem(value: unknown): string | undefined {
   const wrong = Object.entries(value).find(
     ([, each]) => each !== undefined && (typeof each !== 'string' || each === ''),
   );
-  return wrong === undefined ? undefined : `${wrong[0]} must be a name, not ${kindOf(wrong[1])}.`;
+  if (wrong !== undefined) return `${wrong[0]} must be a name, not ${kindOf(wrong[1])}.`;
+  return typeof value.desiredProperty === 'string' ? desiredPropertyProblem(value.desiredProperty) : undefined;
+}
+
+/** No twin has such a property, so that it would never be heard of again. */
+function desiredPropertyProblem(name: string): string | undefined {
+  if (name.startsWith('$')) {
+    return 'desiredProperty must name a property of your own: those that begin with $ belong to the hub, and never order anything.';
+  }
+  return /[.$ \p{Cc}]/u.test(name)
+    ? 'desiredProperty must be the name of one property, the outermost where they nest: such names have no dot, $, space or control character.'
+    : undefined;
 }
 
 function functionProblem(value: unknown): string | undefined {
@@ -262,16 +298,28 @@ function positive(): Check {
   };
 }
 
-/** Something that is named, or an object of the application's own. */
-function part(names: readonly string[], needed: readonly string[]): Check {
+/** One that is named, several, or an object of the application's own. */
+function transport(names: readonly string[], needed: readonly string[]): Check {
   const isOwn = methods(needed);
   return (value) => {
-    if (typeof value !== 'string') return isOwn(value);
-    if (names.includes(value)) return undefined;
-    // Anything but a word may be a secret in the wrong place.
-    const given = /^[a-z-]{1,16}$/i.test(value) ? `"${value}"` : 'the text given';
-    return `${given} is not known; it can be ${names.join(' or ')}.`;
+    if (typeof value === 'string') return value === 'auto' ? undefined : nameProblem(value, [...names, 'auto']);
+    return Array.isArray(value) ? namesProblem(value, names) : isOwn(value);
   };
+}
+
+function namesProblem(value: readonly unknown[], names: readonly string[]): string | undefined {
+  if (value.length === 0) return `the list is empty; it can have ${names.join(', ')}.`;
+  const other = value.find((each) => typeof each !== 'string');
+  if (other !== undefined) return `the list must have names in it, not ${kindOf(other)}.`;
+  if (new Set(value).size < value.length) return 'the list has a name twice.';
+  return value.map((each) => nameProblem(String(each), names)).find((wrong) => wrong !== undefined);
+}
+
+function nameProblem(value: string, names: readonly string[]): string | undefined {
+  if (names.includes(value)) return undefined;
+  // Anything but a word may be a secret in the wrong place.
+  const given = /^[a-z-]{1,16}$/i.test(value) ? `"${value}"` : 'the text given';
+  return `${given} is not known; it can be ${names.join(' or ')}.`;
 }
 
 function methods(names: readonly string[]): Check {

@@ -1,46 +1,17 @@
-import type { Hsm } from './core/attestation.js';
-import type { Clock, Random } from './core/clock.js';
-import type { HubOpenParameters, HubTransport } from './core/hub.js';
+import type { Clock } from './core/clock.js';
+import type { HubOpenParameters } from './core/hub.js';
 import { registrationIdProblem } from './core/identifiers.js';
 import type { Arrival, JourneyConfig } from './core/journey.js';
 import { onCancel } from './core/on-cancel.js';
 import type { ProgressEvent } from './core/progress.js';
 import type { ProvisionedDevice } from './core/provisioned-device.js';
-import type { RecordStore } from './core/store.js';
-import type { DpsTransport } from './core/transport.js';
-import type { JsonValue } from './core/twin.js';
 import { publishProgress } from './diagnostics.js';
 import { CancelledError, ConfigurationError, DeadlineError, HsmError } from './errors.js';
-import { hsmFailure } from './part-answers.js';
+import { hsmFailure } from './hsm-answers.js';
 import { Performer } from './performer.js';
 import type { ProgressLog } from './progress-log.js';
+import { hubTransportOf, type ProvisioningParts } from './provisioning-parts.js';
 import { kindOf } from './value-kind.js';
-
-/** All that a journey needs, ready made. `compose.ts` fills it from names. */
-export interface ProvisioningParts {
-  readonly idScope: string;
-  readonly endpoint: string;
-  readonly hsm: Hsm;
-  readonly dps: DpsTransport;
-  readonly hub: HubTransport;
-  /** Where the record is kept; without one, every journey begins at DPS. */
-  readonly store?: RecordStore;
-  readonly clock: Clock;
-  readonly random: Random;
-  readonly payload?: JsonValue;
-  readonly reprovision?: boolean;
-  readonly startSpreadMs?: number;
-  readonly deadlineMs: number;
-  /** When the deadline began to run, if that was before `provisionWith`. */
-  readonly startedAtMs?: number;
-  readonly connectTimeoutMs: number;
-  readonly requestTimeoutMs: number;
-  readonly hubTimeoutMs: number;
-  readonly tokenLifeSeconds: number;
-  readonly signal?: AbortSignal;
-  /** Gives back what was opened for this journey alone, such as the lock on a store. */
-  readonly release?: () => Promise<void>;
-}
 
 /** Provisions once. Settles after everything it opened is closed again. */
 export async function provisionWith(parts: ProvisioningParts, log: ProgressLog): Promise<ProvisionedDevice> {
@@ -65,13 +36,14 @@ export function reporter(log: ProgressLog): (event: ProgressEvent) => void {
 
 /** What the application gets of a hub that has accepted the device. */
 export function provisionedDevice(
-  { hub, hsm }: ProvisioningParts,
+  parts: ProvisioningParts,
   { registrationId, attestation }: JourneyConfig,
   arrival: Arrival,
 ): ProvisionedDevice {
-  const { result, slot, source, twin } = arrival;
+  const { result, slot, source, twin, transport } = arrival;
   const { assignedHub, deviceId } = result;
-  const parameters: HubOpenParameters = { hostName: assignedHub, deviceId, hsm, slot };
+  const parameters: HubOpenParameters = { hostName: assignedHub, deviceId, hsm: parts.hsm, slot };
+  const hub = hubTransportOf(parts, transport.hub);
   const info = hub.connectionInfo(parameters);
   return {
     assignment: result,
@@ -80,6 +52,7 @@ export function provisionedDevice(
     assignedHub,
     deviceId,
     source,
+    transport,
     twin,
     mqttOptions: (signal) => info.mqttOptions(signal),
     connectionString: (signal) => info.connectionString(signal),
@@ -105,9 +78,12 @@ export async function journeyConfig(parts: ProvisioningParts): Promise<JourneyCo
     ...(identity.tpm === undefined ? {} : { tpm: identity.tpm }),
     transport: parts.dps.name,
     hubTransport: parts.hub.name,
+    transports: [parts.dps, ...(parts.otherDps ?? [])].map(({ name }) => name),
+    hubTransports: [parts.hub, ...(parts.otherHubs ?? [])].map(({ name }) => name),
     endpoint: parts.endpoint,
     hasStore: parts.store !== undefined,
     tellsAcceptance: hsm.kind !== 'tpm' && hsm.accepted !== undefined,
+    ...(hsm.stagedSlot === undefined ? {} : { stagedSlot: hsm.stagedSlot }),
     reprovision: parts.reprovision ?? false,
     startSpreadMs: parts.startSpreadMs ?? 0,
     deadlineMs,

@@ -10,7 +10,8 @@ import { CancelledError, isDpsError } from './errors.js';
 import { checkedWholeSession } from './part-answers.js';
 import { Performer } from './performer.js';
 import type { ProgressLog } from './progress-log.js';
-import { journeyConfig, type ProvisioningParts, provisionedDevice, reporter } from './provision.js';
+import { journeyConfig, provisionedDevice, reporter } from './provision.js';
+import type { ProvisioningParts } from './provisioning-parts.js';
 
 /** A device that is kept provisioned until `close()`. */
 export interface RunningDevice {

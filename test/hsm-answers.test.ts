@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest';
-import { checkedExportedKey, checkedSignature, checkedTlsCredential } from '../src/hsm-answers.js';
+import { HsmError } from '../src/errors.js';
+import { checkedExportedKey, checkedSignature, checkedTlsCredential, hsmFailure } from '../src/hsm-answers.js';
 
 const refusal = (message: string) =>
   expect.objectContaining({
@@ -65,5 +66,28 @@ describe('checkedExportedKey', () => {
     expect(() => checkedExportedKey(undefined)).toThrow(refusal('not undefined'));
     expect(() => checkedExportedKey('')).toThrow(refusal('not an empty text'));
     expect(() => checkedExportedKey(Buffer.from('SECRET'))).toThrow(refusal('not bytes'));
+  });
+});
+
+describe('hsmFailure', () => {
+  it('leaves our own errors as they are', () => {
+    const error = new HsmError({ code: 'ERR_DPS_HSM_TPM_BUSY', message: 'busy', operation: 'sign' });
+    expect(hsmFailure(error, 'sign')).toBe(error);
+  });
+
+  it.each([
+    [new Error('bus\nerror'), 'bus error'],
+    ['no', 'no'],
+    [undefined, 'it threw undefined'],
+    [Object.create(null), 'it threw an object'],
+  ])('makes an HsmError of %o', (thrown, words) => {
+    const error = hsmFailure(thrown, 'sign');
+    expect(error.cause).toBe(thrown);
+    expect(error).toMatchObject({
+      name: 'HsmError',
+      code: 'ERR_DPS_HSM_OPERATION',
+      operation: 'sign',
+      message: `The HSM failed to sign: ${words}`,
+    });
   });
 });

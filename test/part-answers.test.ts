@@ -1,12 +1,10 @@
 import { describe, expect, it } from 'vitest';
-import { HsmError } from '../src/errors.js';
 import {
   checkedConnection,
   checkedLoad,
   checkedReply,
   checkedSession,
   checkedWholeSession,
-  hsmFailure,
 } from '../src/part-answers.js';
 import { FakeHubSession } from './fakes/fake-hub-session.js';
 
@@ -135,28 +133,5 @@ describe('checkedLoad', () => {
     ].map((part) => [{ kind: 'record', record: { ...record, ...part } }, 'not an object'] as const),
   ])('refuses %o', (given, words) => {
     expect(() => checkedLoad(given)).toThrow(refusal('state', words));
-  });
-});
-
-describe('hsmFailure', () => {
-  it('leaves our own errors as they are', () => {
-    const error = new HsmError({ code: 'ERR_DPS_HSM_TPM_BUSY', message: 'busy', operation: 'sign' });
-    expect(hsmFailure(error, 'sign')).toBe(error);
-  });
-
-  it.each([
-    [new Error('bus\nerror'), 'bus error'],
-    ['no', 'no'],
-    [undefined, 'it threw undefined'],
-    [Object.create(null), 'it threw an object'],
-  ])('makes an HsmError of %o', (thrown, words) => {
-    const error = hsmFailure(thrown, 'sign');
-    expect(error.cause).toBe(thrown);
-    expect(error).toMatchObject({
-      name: 'HsmError',
-      code: 'ERR_DPS_HSM_OPERATION',
-      operation: 'sign',
-      message: `The HSM failed to sign: ${words}`,
-    });
   });
 });

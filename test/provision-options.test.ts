@@ -5,6 +5,11 @@ import { isDpsError, provision, run } from '../src/index.js';
 const SECRET = 'MDEyMzQ1Njc4OWFiY2RlZg==';
 const hsm = { kind: 'symmetricKey', registrationId: 'dev-1', key: SECRET };
 const own = { kind: 'symmetricKey', registrationId: async () => 'dev-1', sign: async () => new Uint8Array(32) };
+const tpm = {
+  ...own,
+  kind: 'tpm',
+  ...{ endorsement() {}, activate() {}, stage() {}, commit() {}, discard() {} },
+};
 const circular: Record<string, unknown> = {};
 circular.self = circular;
 
@@ -36,7 +41,41 @@ const WRONG: readonly (readonly [string, unknown, string, RegExp])[] = [
   ['an endpoint object', { idScope: 'x', hsm, endpoint: { host: 'x' } }, 'endpoint', /a text, not an object/],
   ['an endpoint with a scheme', { idScope: 'x', hsm, endpoint: 'https://dps.example' }, 'endpoint', /./],
   ['an endpoint with port 0', { idScope: 'x', hsm, endpoint: 'dps.example:0' }, 'endpoint', /port/],
-  ['an unknown transport', { idScope: 'x', hsm, transport: 'amqp' }, 'transport', /mqtt or mqtt-ws or https/],
+  [
+    'an unknown transport',
+    { idScope: 'x', hsm, transport: 'coap' },
+    'transport',
+    /mqtt-ws or amqp or amqp-ws or https/,
+  ],
+  ['auto in a list', { idScope: 'x', hsm, transport: ['auto'] }, 'transport', /"auto" is not known; it can be mqtt or/],
+  [
+    'no transport in a list',
+    { idScope: 'x', hsm, transport: [] },
+    'transport',
+    /the list is empty; it can have mqtt, /,
+  ],
+  ['a transport twice', { idScope: 'x', hsm, transport: ['mqtt', 'mqtt'] }, 'transport', /has a name twice/],
+  [
+    'an own transport in a list',
+    { idScope: 'x', hsm, transport: [{ open() {} }] },
+    'transport',
+    /names in it, not an obj/,
+  ],
+  [
+    'AMQP in a list for the hub',
+    { idScope: 'x', hsm, hubTransport: ['mqtt', 'amqp'] },
+    'hubTransport',
+    /"amqp" is not/,
+  ],
+  ['MQTT in a list for a TPM', { idScope: 'x', hsm: tpm, transport: ['https', 'mqtt-ws'] }, 'transport', /give auto/],
+  ['AMQP for the hub', { idScope: 'x', hsm, hubTransport: 'amqp' }, 'hubTransport', /it can be mqtt or mqtt-ws/],
+  [
+    'a TPM over MQTT',
+    { idScope: 'x', hsm: tpm, transport: 'mqtt' },
+    'transport',
+    /no TPM over MQTT; .* amqp or amqp-ws/,
+  ],
+  ['a TPM over MQTT-WS', { idScope: 'x', hsm: { kind: 'tpm' }, transport: 'mqtt-ws' }, 'transport', /no TPM over MQTT/],
   ['an empty transport', { idScope: 'x', hsm, transport: {} }, 'transport', /open\(\)/],
   ['half a hub transport', { idScope: 'x', hsm, hubTransport: { open() {} } }, 'hubTransport', /connectionInfo\(\)/],
   ['a path as ca', { idScope: 'x', hsm, ca: './ca.pem' }, 'ca', /not a path/],

@@ -9,9 +9,10 @@ import type { DpsChallenge, DpsCredential, DpsReply, DpsTransport } from '../src
 import type { Twin } from '../src/core/twin.js';
 import { ConfigurationError, StoreError, TransportError } from '../src/errors.js';
 import { ProgressLog } from '../src/progress-log.js';
-import { type ProvisioningParts, provisionWith } from '../src/provision.js';
+import { provisionWith } from '../src/provision.js';
+import type { ProvisioningParts } from '../src/provisioning-parts.js';
 import { ManualClock } from './fakes/manual-clock.js';
-import { FakeStore, turns } from './fakes/run-world.js';
+import { assignedTo, FakeStore, turns } from './fakes/run-world.js';
 
 const TWIN: Twin = { desired: { version: 2, properties: { led: true } }, reported: { version: 1, properties: {} } };
 const reply = (status: number, body: unknown): DpsReply => ({
@@ -20,18 +21,7 @@ const reply = (status: number, body: unknown): DpsReply => ({
   body: encodeUtf8(JSON.stringify(body)),
 });
 const ASSIGNING = reply(202, { operationId: 'op', status: 'assigning' });
-const assigned = (extra: object = {}): DpsReply =>
-  reply(200, {
-    operationId: 'op',
-    status: 'assigned',
-    registrationState: {
-      registrationId: 'dev-1',
-      assignedHub: 'hub.example',
-      deviceId: 'dev-1',
-      status: 'assigned',
-      ...extra,
-    },
-  });
+const assigned = (extra: object = {}): DpsReply => assignedTo('hub.example', extra);
 
 const never = (signal: { addEventListener(type: 'abort', fn: () => void): void; reason?: unknown }): Promise<never> =>
   new Promise((_, reject) => signal.addEventListener('abort', () => reject(new Error('aborted'))));

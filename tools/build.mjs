@@ -22,8 +22,8 @@ const manifest = JSON.parse(readFileSync('package.json', 'utf8'));
 const FRONT_DOOR = manifest.exports['.'].import.default;
 /** Parts of the command line that are loaded from beside it: the emulator, and the engine that makes certificates. */
 const APART = ['dist/src/cli/emulator.js', 'dist/src/cli/keys-certificates.js'];
-/** Engines that not every device needs are files of their own, made once for all who load them. */
-const ENGINES = { ws: 'dist/chunks/websocket-engine.js' };
+/** Engines that not every device needs are files of their own, made once for all who load them, the emulator included. */
+const ENGINES = { ws: 'dist/chunks/websocket-engine.js', rhea: 'dist/chunks/amqp-engine.js' };
 const targets = [...new Set(targetsOf(manifest.exports))];
 
 /** What the front door loads lazily and is a door, or a file, of its own; see `buildDoors`. */
@@ -45,13 +45,14 @@ const doorsApart = {
   },
 };
 
-/** What loads an engine lazily is a chunk, and in its folder. The emulator, which is no device, takes them in. */
+/** Where an engine is from the file that uses it is known when that file is made; see `placeEngines`. */
 const enginesApart = {
   name: 'engines-apart',
   setup({ onResolve }) {
-    onResolve({ filter: new RegExp(`^(${Object.keys(ENGINES).join('|')})$`) }, ({ path, kind }) =>
-      kind === 'dynamic-import' ? { path: `./${posix.basename(ENGINES[path])}`, external: true } : undefined,
-    );
+    onResolve({ filter: new RegExp(`^(${Object.keys(ENGINES).join('|')})$`) }, ({ path }) => ({
+      path: `engine:${path}`,
+      external: true,
+    }));
   },
 };
 
@@ -89,7 +90,13 @@ function settings() {
     // An uncaught error prints the line it was thrown on: that shall not be the whole file.
     lineLimit: 160,
     legalComments: 'none',
+    // Modules are strict without saying so, each of them.
+    tsconfigRaw: {
+      compilerOptions: { alwaysStrict: false, useDefineForClassFields: true, verbatimModuleSyntax: true },
+    },
     metafile: true,
+    // Of packages that are there as ESM and as CommonJS, the one that can be shaken.
+    mainFields: ['module', 'main'],
     external: Object.keys(manifest.peerDependencies ?? {}),
     plugins: [leaveOut, nodeModules],
     logLevel: 'warning',
@@ -128,7 +135,7 @@ async function buildEngines() {
 /** What is external to a run of esbuild only because another one makes it. */
 function withOthers(metafile) {
   const files = new Map([
-    ...Object.values(ENGINES).map((target) => [`./${posix.basename(target)}`, target]),
+    ...Object.entries(ENGINES).map(([name, target]) => [`engine:${name}`, target]),
     ...LAZY.map((target) => [fromFrontDoor(target), target]),
   ]);
   for (const { imports } of Object.values(metafile.outputs)) {
@@ -149,8 +156,21 @@ async function buildTogether(entries, plugins = []) {
     chunkNames: 'chunks/[name]-[hash]',
     plugins: [...plugins, enginesApart, ...settings().plugins],
   });
-  writeAll(outputFiles);
+  for (const { path, text } of outputFiles) {
+    const file = posix.relative(process.cwd(), path);
+    const placed = placeEngines(file, text);
+    metafile.outputs[file].bytes = Buffer.byteLength(placed);
+    write(file, placed);
+  }
   return withOthers(metafile);
+}
+
+/** From each file in the way that leads from its folder. */
+function placeEngines(file, text) {
+  return text.replace(/(?<=["'])engine:(\w+)(?=["'])/g, (_, name) => {
+    const path = posix.relative(posix.dirname(file), ENGINES[name]);
+    return path.startsWith('.') ? path : `./${path}`;
+  });
 }
 
 /**

@@ -24,9 +24,18 @@ export const leaveOut = {
       namespace: 'left-out',
     }));
     onLoad({ filter: /.*/, namespace: 'left-out' }, ({ path }) => ({ contents: STAND_INS[path], loader: 'js' }));
+    // Its WebSockets are ours; message filters, and names of events for TypeScript, nobody asks for.
+    onLoad({ filter: /[\\/]node_modules[\\/]rhea[\\/]lib[\\/](ws|filter|eventTypes)\.js$/ }, () => ({
+      contents: 'module.exports = {};',
+      loader: 'js',
+    }));
     // rhea tells the console what it thinks of a peer, and nobody else.
     onLoad({ filter: /[\\/]node_modules[\\/]rhea[\\/]lib[\\/][^\\/]+\.js$/ }, ({ path }) => ({
-      contents: `const console = { error() {}, warn() {}, log() {}, trace() {} };\n${readFileSync(path, 'utf8')}`,
+      contents: `const console = { error() {}, warn() {}, log() {}, trace() {} };\n${withoutLog(path)}`,
+      loader: 'js',
+    }));
+    onLoad({ filter: /[\\/]node_modules[\\/](mqtt[\\/]build[\\/]lib|mqtt-packet)[\\/].*\.js$/ }, ({ path }) => ({
+      contents: withoutLog(path),
       loader: 'js',
     }));
     // The userland copy of Node's streams: 100 KB for what Node brings along.
@@ -36,9 +45,13 @@ export const leaveOut = {
       contents: 'module.exports = undefined;',
       loader: 'js',
     }));
-    // Compression, which is never offered: its peers ask for no more than its name.
+    // Compression, which is never offered, nor another extension: its peers ask for no more than its name.
     onLoad({ filter: /[\\/]node_modules[\\/]ws[\\/]lib[\\/]permessage-deflate\.js$/ }, () => ({
       contents: "module.exports = class { static extensionName = 'permessage-deflate'; };",
+      loader: 'js',
+    }));
+    onLoad({ filter: /[\\/]node_modules[\\/]ws[\\/]lib[\\/]extension\.js$/ }, () => ({
+      contents: 'module.exports = {};',
       loader: 'js',
     }));
     // MQTT.js reads its version from its manifest, which is larger than most of its modules.
@@ -48,6 +61,12 @@ export const leaveOut = {
     });
   },
 };
+
+/** A module without what it tells a logger that is switched off: statements of one line, whose arguments do nothing. */
+function withoutLog(path) {
+  const statement = /^([ \t]*)(?:log\.\w+|(?:(?:this|client)\.)?(?:log|debug))\((?!.*(?:=|\+\+|--)).*\);?[ \t]*$/gm;
+  return readFileSync(path, 'utf8').replace(statement, '$1;');
+}
 
 /**
  * Turns `require('events')` of CommonJS engines into `import 'node:events'`: the chunks need no `require`, and so work

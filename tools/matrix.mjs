@@ -9,6 +9,8 @@ import { startTrialService } from './trial-service.mjs';
 const COLUMNS = [
   ['MQTT + X.509', 'esm.mqttX509', { deviceId: 'valve-7' }],
   ['HTTPS + symmetric key', 'esm.httpsSymmetricKey', { deviceId: 'sensor-1' }],
+  ['AMQP', 'esm.amqpX509', { deviceId: 'valve-7' }],
+  ['WebSocket', 'esm.webSockets', { mqtt: 'sensor-1', amqp: 'sensor-1' }],
   ['encrypted key file', 'esm.encryptedKey', { deviceId: 'valve-7' }],
   ['session at the hub', 'esm.hubSession', { deviceId: 'sensor-1', endedBy: 'close' }],
   [

@@ -16,6 +16,13 @@ parts=(
   "/usr/share/doc/libtss2-tcti-tabrmd0/copyright libtss2-tcti-tabrmd0"
   "dbus-daemon dbus-daemon"
   "dbus-send dbus-bin"
+  "tinyproxy tinyproxy-bin"
+  "/usr/sbin/squid squid"
+  "microsocks microsocks"
+  "/usr/sbin/danted dante-server"
+  "/usr/sbin/nft nftables"
+  "ip iproute2"
+  "setpriv util-linux"
 )
 
 missing=()

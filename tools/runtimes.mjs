@@ -1,17 +1,13 @@
 // The runtimes of the matrix: pinned in tools/runtimes/, installed by `npm run rig` into .rig/runtimes/.
 //   node tools/runtimes.mjs --missing   names them, unless they are there
 //   node tools/runtimes.mjs --install   installs them, unless they are there
-import { execFileSync } from 'node:child_process';
-import { createHash } from 'node:crypto';
-import { cpSync, existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { PinnedPackages, supply } from './pinned-packages.mjs';
 
-const PINS = fileURLToPath(new URL('runtimes/', import.meta.url));
-const FOLDER = fileURLToPath(new URL('../.rig/runtimes/', import.meta.url));
-const STAMP = join(FOLDER, 'installed.sha256');
-
-const { dependencies } = JSON.parse(readFileSync(join(PINS, 'package.json'), 'utf8'));
+const packages = new PinnedPackages('runtimes');
+const { dependencies } = packages;
 
 /** The pinned packages are for one kind of machine; elsewhere the matrix has the Node it is run by, and says so. */
 export const UNSUPPORTED = `rig: the runtimes of the matrix are for Linux on x64, this is ${process.platform} on ${process.arch}: the matrix has this Node ${process.versions.node} only`;
@@ -30,7 +26,7 @@ const GAPS = {
 /** In the order of the table: `program` is the binary, `flags` come before the script. */
 export const runtimes = Object.entries(dependencies).map(([name, pin]) => {
   const version = pin.slice(pin.lastIndexOf('@') + 1);
-  const folder = join(FOLDER, 'node_modules', name);
+  const folder = join(packages.folder, 'node_modules', name);
   const gaps = GAPS[name] ?? {};
   if (name === 'bun') return { name: 'Bun', version, program: join(folder, 'bin/bun'), flags: ['run'], gaps };
   // The packages that were installed, not Deno's own cache; every permission, as Node and Bun have.
@@ -41,43 +37,19 @@ export const runtimes = Object.entries(dependencies).map(([name, pin]) => {
 
 /** Installed whole, and from the pins as they are now. */
 export function areInstalled() {
-  return (
-    existsSync(STAMP) &&
-    readFileSync(STAMP, 'utf8') === pinsDigest() &&
-    runtimes.every(({ program }) => existsSync(program))
-  );
+  return packages.areInstalled() && runtimes.every(({ program }) => existsSync(program));
 }
 
-function pinsDigest() {
-  return createHash('sha256')
-    .update(readFileSync(join(PINS, 'package-lock.json')))
-    .digest('hex');
-}
-
-function install() {
-  mkdirSync(FOLDER, { recursive: true });
-  rmSync(STAMP, { force: true });
-  for (const file of ['package.json', 'package-lock.json']) cpSync(join(PINS, file), join(FOLDER, file));
-  execFileSync('npm', ['ci', '--ignore-scripts', '--no-audit', '--no-fund', '--loglevel=error'], {
-    cwd: FOLDER,
-    stdio: 'inherit',
-  });
-  // Headers and manual pages are a third of what Node's packages bring.
+/** Headers and manual pages are a third of what Node's packages bring. */
+function trim() {
   for (const name of Object.keys(dependencies)) {
     for (const part of ['include', 'share'])
-      rmSync(join(FOLDER, 'node_modules', name, part), { recursive: true, force: true });
+      rmSync(join(packages.folder, 'node_modules', name, part), { recursive: true, force: true });
   }
-  writeFileSync(STAMP, pinsDigest());
 }
 
-const [, script, order] = process.argv;
-if (script === fileURLToPath(import.meta.url)) {
+if (process.argv[1] === fileURLToPath(import.meta.url)) {
+  const names = runtimes.map(({ name, version }) => `${name} ${version}`);
   if (!isMachineSupported) console.error(UNSUPPORTED);
-  else if (!areInstalled()) {
-    const names = runtimes.map(({ name, version }) => `${name} ${version}`).join(', ');
-    if (order === '--install') {
-      console.log(`rig: installing ${names} into .rig/runtimes/ (760 MB)`);
-      install();
-    } else console.log(`runtimes (${names})`);
-  }
+  else supply(packages, { what: 'runtimes', names, size: '760 MB', areInstalled, trim });
 }

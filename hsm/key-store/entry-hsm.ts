@@ -1,9 +1,9 @@
 import { createHmac, type KeyObject, type X509Certificate } from 'node:crypto';
 import type { SymmetricKeyHsm, TlsClientCredential, X509Hsm } from '../../src/core/attestation.js';
 import type { CancelSignal } from '../../src/core/cancel-signal.js';
+import { throwIfCancelled } from '../../src/core/cancellation.js';
 import { registrationIdProblem } from '../../src/core/identifiers.js';
 import type { HsmError } from '../../src/errors.js';
-import { throwIfCancelled } from '../cancellation.js';
 import { checkDates } from '../certificate-chain.js';
 import type { Entry } from './entry.js';
 import { keyStoreError } from './key-store-error.js';

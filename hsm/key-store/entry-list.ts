@@ -1,7 +1,7 @@
 import type { CancelSignal } from '../../src/core/cancel-signal.js';
+import { throwIfCancelled } from '../../src/core/cancellation.js';
 import type { AbContent } from '../../src/durable/ab-file.js';
 import { isDpsError } from '../../src/errors.js';
-import { throwIfCancelled } from '../cancellation.js';
 import type { EntryLabel } from './entry.js';
 import { type EntrySummary, summarizeEntry } from './entry-summary.js';
 import type { StoreFiles } from './store-files.js';

@@ -5,7 +5,7 @@ import type { JsonObject, JsonValue } from '../../src/core/twin.js';
 import { newerFormatError } from '../../src/durable/store-failure.js';
 import { readCertificates } from '../certificate-chain.js';
 import { exportSecret, importSecret, type KeyMaterial } from './key-material.js';
-import { keyStoreError } from './key-store-error.js';
+import { INSTEAD_OF_NEWER, keyStoreError } from './key-store-error.js';
 import { openBox, readBox, type SealedBox, sealBox } from './sealed-box.js';
 
 /** One key of an entry. */
@@ -105,7 +105,7 @@ export function readEntryLabel(
   if (box === undefined || textMember(box.label, 'type') !== TYPE) throw damaged(place, 'it is not that of an entry');
   const format = memberOf(box.label, 'format');
   if (typeof format === 'number' && format > FORMAT)
-    throw newerFormatError({ operation: 'read', path: place.path }, format);
+    throw newerFormatError({ operation: 'read', path: place.path }, format, INSTEAD_OF_NEWER);
   const name = textMember(box.label, 'name');
   if (name !== place.name) throw damaged(place, `it was made for the entry ${JSON.stringify(name ?? 'none')}`);
   if (place.storeId !== undefined && textMember(box.label, 'store') !== place.storeId) {

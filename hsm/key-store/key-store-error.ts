@@ -12,6 +12,9 @@ export type KeyStoreOperation =
   | 'read TLS credential'
   | 'make signing request';
 
+/** What to do about files of a later release. Nothing may be forgotten here as a record may: keys do not come again. */
+export const INSTEAD_OF_NEWER = 'put the folder of the key store back from a backup made by this one';
+
 export function keyStoreError(
   code: DpsErrorCode,
   operation: KeyStoreOperation,

@@ -2,7 +2,7 @@ import { createPublicKey, generateKeyPair, type KeyObject, sign } from 'node:cry
 import { promisify } from 'node:util';
 import { concatBytes, encodeUtf8 } from '../../src/core/bytes.js';
 import type { CancelSignal } from '../../src/core/cancel-signal.js';
-import { unlessCancelled } from '../cancellation.js';
+import { unlessCancelled } from '../../src/core/cancellation.js';
 import { DER_CONTEXT_0, DER_OBJECT_IDENTIFIER, DER_SEQUENCE, DER_SET, DER_UTF8_STRING } from '../der.js';
 import { formatPem } from '../pem.js';
 

@@ -7,7 +7,7 @@ import { removeFile } from '../../src/durable/private-file.js';
 import type { ProcessTable } from '../../src/durable/process-table.js';
 import { storeErrorFrom, systemCodeOf } from '../../src/durable/store-failure.js';
 import { entryFileName, entryOfFile, MAX_ENTRY_BYTES } from './entry.js';
-import { keyStoreError } from './key-store-error.js';
+import { INSTEAD_OF_NEWER, keyStoreError } from './key-store-error.js';
 import { MAX_HEADER_BYTES, markSpareOlder, readHeader, type StoreHeader, withoutRemarks } from './store-header.js';
 
 export interface StoreFilesOptions {
@@ -126,7 +126,7 @@ export class StoreFiles {
   }
 
   #file(name: string, maxBytes: number): AbFile {
-    return new AbFile({ directory: this.directory, name, maxBytes, io: this.#io });
+    return new AbFile({ directory: this.directory, name, maxBytes, insteadOfNewer: INSTEAD_OF_NEWER, io: this.#io });
   }
 
   get #headerPath(): string {

@@ -2,11 +2,11 @@ import { createSecretKey, hkdf, type KeyObject, randomBytes, scrypt } from 'node
 import { promisify } from 'node:util';
 import { concatBytes, decodeBase64, encodeBase64, encodeUtf8 } from '../../src/core/bytes.js';
 import type { CancelSignal } from '../../src/core/cancel-signal.js';
+import { unlessCancelled } from '../../src/core/cancellation.js';
 import { memberOf, objectMember, textMember } from '../../src/core/json-body.js';
 import type { JsonObject } from '../../src/core/twin.js';
 import { newerFormatError } from '../../src/durable/store-failure.js';
-import { unlessCancelled } from '../cancellation.js';
-import { keyStoreError } from './key-store-error.js';
+import { INSTEAD_OF_NEWER, keyStoreError } from './key-store-error.js';
 import { openBox, readBox, SEALING_KEY_BYTES, type SealedBox, sealBox } from './sealed-box.js';
 import type { SealingSecret } from './sealing-secret.js';
 
@@ -101,7 +101,8 @@ export function readHeader(file: Uint8Array, path: string): StoreHeader {
   const box = readBox(file);
   if (box === undefined || textMember(box.label, 'type') !== TYPE) throw damaged(path, 'it is not that of a key store');
   const format = memberOf(box.label, 'format');
-  if (typeof format === 'number' && format > FORMAT) throw newerFormatError({ operation: 'read', path }, format);
+  if (typeof format === 'number' && format > FORMAT)
+    throw newerFormatError({ operation: 'read', path }, format, INSTEAD_OF_NEWER);
   const storeId = textMember(box.label, 'id');
   const sealing = readSealing(objectMember(box.label, 'sealing') ?? {});
   if (format !== FORMAT || storeId === undefined || !/^[0-9a-f]{32}$/.test(storeId)) {

@@ -209,12 +209,7 @@ function command<T>(
   return { name, code, handles, parameters, givesHandle: false, read };
 }
 
-function creating<T>(
-  name: string,
-  code: number,
-  handles: readonly TpmEntity[],
-  parameters: Uint8Array,
-  read: (reader: TpmReader, handle: number) => T,
-): TpmCommand<T> {
-  return { name, code, handles, parameters, givesHandle: true, read };
+/** A command whose response begins with the handle of what it made. */
+function creating<T>(...parts: Parameters<typeof command<T>>): TpmCommand<T> {
+  return { ...command(...parts), givesHandle: true };
 }

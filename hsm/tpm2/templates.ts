@@ -1,6 +1,6 @@
 import { concatBytes } from '../../src/core/bytes.js';
 import { ENDORSEMENT, OWNER, type TpmEntity } from './commands.js';
-import { EMPTY_TPM2B, sha256, TPM_ALG, tpm2b, u16, u32 } from './structures.js';
+import { EMPTY_TPM2B, TPM_ALG, tpm2b, u16, u32 } from './structures.js';
 
 /**
  * What EK and SRK are made from. A primary key follows from the hierarchy's seed and the WHOLE template, so one TPM has
@@ -21,8 +21,11 @@ export interface KeyTemplate {
   readonly publicArea: Uint8Array;
 }
 
-/** PolicySecret of the endorsement hierarchy, as a digest. */
-export const EK_POLICY: Uint8Array = sha256(sha256(new Uint8Array(32), u32(0x0000_0151), u32(ENDORSEMENT.handle)));
+/** PolicySecret of the endorsement hierarchy: SHA-256(SHA-256(32 zero bytes, 00000151, 4000000b)). */
+export const EK_POLICY: Uint8Array = Uint8Array.of(
+  ...[0x83, 0x71, 0x97, 0x67, 0x44, 0x84, 0xb3, 0xf8, 0x1a, 0x90, 0xcc, 0x8d, 0x46, 0xa5, 0xd7, 0x24],
+  ...[0xfd, 0x52, 0xd7, 0x6e, 0x06, 0x52, 0x0b, 0x64, 0xf2, 0xa1, 0xda, 0x1b, 0x33, 0x14, 0x69, 0xaa],
+);
 
 export function ekTemplate(name: KeyTemplateName): KeyTemplate {
   const publicArea = storageKeyTemplate(0x0003_00b2, EK_POLICY, uniqueOf(name));

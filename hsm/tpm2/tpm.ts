@@ -1,8 +1,8 @@
 import type { CancelSignal } from '../../src/core/cancel-signal.js';
+import { throwIfCancelled } from '../../src/core/cancellation.js';
 import type { Clock } from '../../src/core/clock.js';
 import { onCancel } from '../../src/core/on-cancel.js';
 import { CancelledError, isDpsError } from '../../src/errors.js';
-import { throwIfCancelled } from '../cancellation.js';
 import { flushContext, startup, type TpmCommand } from './commands.js';
 import type { TpmLink } from './links/link.js';
 import { encodeCommand, type ResponseHead, readResponse, readResponseHead } from './messages.js';

@@ -13,7 +13,6 @@ import {
   optionError,
   type SecretSource,
 } from '../hsm-options.js';
-import { readSecretFile } from '../secret-file.js';
 import type { TpmLink } from './links/link.js';
 import { DEFAULT_TPM_LINK, parseTpmLink } from './links/link-uri.js';
 import { openTpmLink } from './links/open-link.js';
@@ -226,6 +225,7 @@ async function readAuth(bag: OptionBag, option: string, signal: CancelSignal | u
 
 /** Editors end the last line of a file; tpm2-tools drop that line end, too. */
 async function readAuthFile(path: string, signal: CancelSignal | undefined): Promise<Uint8Array> {
+  const { readSecretFile } = await import('../secret-file.js');
   const bytes = await readSecretFile(path, { what: 'TPM password', signal });
   let end = bytes.length;
   if (bytes[end - 1] === 0x0a) end -= 1;

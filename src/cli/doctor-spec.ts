@@ -17,14 +17,15 @@ Checks:
                             belong together
   authorities               the certificates of --ca-file
   dns, port, tls            the way to DPS, also by the other transport where it has its usual port
+  service                   always skipped: whether DPS accepts this device, and which hub that leads to
 
-Standard output gets one JSON document, also when something is wrong:
+Standard output gets one JSON document, also when something is wrong with the options:
   status        "healthy", or "failing" when a check has failed
   exitStatus    as the process ends
   checkedAt     by the device's clock
-  endpoint, transport
+  endpoint, transport   unless the options cannot be read
   findings      [ { "check", "verdict", "message", "fix", "code" }, ... ]
-                verdict: "ok", "warning", "failed", or "skipped" because of another finding;
+                verdict: "ok", "warning", "failed", or "skipped": not checked;
                 fix: what to do; code: of the error that provision would fail with
 Standard error gets the same for people; with --quiet nothing, with --json-log one object per line.
 
@@ -47,6 +48,7 @@ export const DOCTOR_SPEC: CommandSpec = {
     EXIT.hsm,
     EXIT.output,
     EXIT.tryLater,
+    EXIT.protocol,
     EXIT.refused,
     EXIT.configuration,
     EXIT.sigint,

@@ -4,9 +4,8 @@ import { checkNodeSettings, checkProxy } from '../doctor/environment-check.js';
 import { type Finding, failed, skipped, worstError } from '../doctor/finding.js';
 import type { LiveNetworkOptions } from '../doctor/live-network.js';
 import { checkNetwork, type Network } from '../doctor/network-check.js';
-import { CancelledError, isDpsError } from '../errors.js';
+import { CancelledError, ConfigurationError, isDpsError } from '../errors.js';
 import { proxyRule } from '../net/proxy-choice.js';
-import type { DpsTransportName } from '../provision-options.js';
 import { UsageError } from './cli-errors.js';
 import type { Command, CommandContext } from './command.js';
 import { DOCTOR_SPEC } from './doctor-spec.js';
@@ -56,14 +55,34 @@ async function runDoctor(
   const limit = new TimeLimit(DEFAULT_TIMEOUT_SECONDS * 1000, io.clock, interruption.signal);
   return limit.over(async () => {
     const bound = (given: Options): void => limit.setSeconds(given.number('timeout'));
-    const options = await readOptions(args, DOCTOR_SPEC, io, limit.signal, bound);
+    const tellAll = (report: DoctorReport): Promise<void> =>
+      handOver(`${JSON.stringify(report, undefined, 2)}\n`, io, {
+        signal: interruption.signal,
+        limitMs: limit.leftMs,
+      });
+    const options = await readOptions(args, DOCTOR_SPEC, io, limit.signal, bound).catch(async (error: unknown) => {
+      const report = reportOnOptions(error, instruments.clock ?? io.clock);
+      if (report !== undefined) await tellAll(report);
+      throw error;
+    });
     bound(options);
     log.configure({ isJson: options.isOn('json-log'), isQuiet: options.isOn('quiet') });
     const report = await examine({ options, taken, context, signal: limit.signal, instruments });
-    const patience = { signal: interruption.signal, limitMs: limit.leftMs };
-    await handOver(`${JSON.stringify(report, undefined, 2)}\n`, io, patience);
+    await tellAll(report);
     return report.exitStatus;
   });
+}
+
+/** Where the options cannot be read, that is all there is to find; on standard error it is told as by any command. */
+function reportOnOptions(error: unknown, clock: Clock): DoctorReport | undefined {
+  if (!(error instanceof UsageError || error instanceof ConfigurationError)) return undefined;
+  const { error: _, ...finding } = failed('configuration', error);
+  return {
+    status: 'failing',
+    exitStatus: exitStatusOf(error),
+    checkedAt: formatTime(clock.wallMs()),
+    findings: [{ ...finding, code: error.code }],
+  };
 }
 
 /** All that an examination needs. */
@@ -80,8 +99,9 @@ interface DoctorReport {
   readonly status: 'healthy' | 'failing';
   readonly exitStatus: ExitStatus;
   readonly checkedAt: string;
-  readonly endpoint: string;
-  readonly transport: DpsTransportName;
+  /** Unless the options cannot be read, as `transport`. */
+  readonly endpoint?: string;
+  readonly transport?: string;
   readonly findings: readonly ToldFinding[];
 }
 
@@ -120,6 +140,7 @@ async function examine(examined: Case): Promise<DoctorReport> {
   add(authorities.findings);
   const way = { ca: authorities.pem, client: identity.client, proxyFor };
   add(authorities.isKnown ? await examineNetwork(examined, clock, way) : [NOT_TRIED]);
+  add([NOT_ASKED]);
   const error = worstError(findings);
   return {
     status: error === undefined ? 'healthy' : 'failing',
@@ -132,6 +153,11 @@ async function examine(examined: Case): Promise<DoctorReport> {
 }
 
 const NOT_TRIED = skipped('tls', 'No connection was tried: it is not known which authorities to trust.');
+
+const NOT_ASKED = skipped(
+  'service',
+  'DPS was not asked whether it knows this device and accepts its identity, nor was a hub looked at: that takes a registration, dps-device provision.',
+);
 
 async function examineNetwork(
   { options, signal, instruments, context }: Case,

@@ -18,7 +18,14 @@ const EVERYBODY = 0o644;
 const LASTING_FILES = ['symmetric-key.key', 'x509.pem', 'x509.key', DEMO_CONFIG] as const;
 
 /** Ports and authority differ from start to start, so these are made anew. */
-const DEVICE_CONFIGS = ['symmetric-key.json', 'x509.json', 'symmetric-key-https.json', 'x509-https.json'] as const;
+const DEVICE_CONFIGS = [
+  'symmetric-key.json',
+  'x509.json',
+  'symmetric-key-amqp.json',
+  'x509-amqp.json',
+  'symmetric-key-https.json',
+  'x509-https.json',
+] as const;
 const CA_FILE = 'ca.pem';
 
 /**
@@ -57,7 +64,7 @@ export async function writeDeviceConfigs(folder: InputSource, emulator: Emulator
   const keyDevice = { registrationId: KEY_DEVICE, symmetricKeyFile: 'symmetric-key.key' };
   const certificateDevice = { certFile: 'x509.pem', certKeyFile: 'x509.key' };
   for (const name of DEVICE_CONFIGS) {
-    const transport = name.endsWith('-https.json') ? 'https' : 'mqtt';
+    const transport = (['amqp', 'https'] as const).find((each) => name.endsWith(`-${each}.json`)) ?? 'mqtt';
     const device = name.startsWith('x509') ? certificateDevice : keyDevice;
     const config = { idScope, ...device, transport, endpoint: endpoints.dps[transport], caFile: CA_FILE };
     await write(folder, name, `${JSON.stringify(config, undefined, 2)}\n`, EVERYBODY);

@@ -5,7 +5,7 @@ const NOTES = `The configuration (--config) is one JSON object, every member of 
   idScope, hubs, enrollments, enrollmentGroups, allocationPolicy, certificates
                           one DPS instance; or scopes: [ ... ] for several. Enrollments are
                           spelled as the service spells them
-  host, hostName, ports { "mqtt", "https" }, tls
+  host, hostName, ports { "mqtt", "amqp", "https" }, tls
                           where to listen, and under which names
   retryAfterSeconds, concurrentRegistrations, unknownTopic, faults
                           how to behave
@@ -23,8 +23,9 @@ Standard output gets one JSON object on one line when everything listens:
   ready       true
   pid         of this process
   idScope     of the first scope; idScopes has all
-  endpoints   { "dps": { "mqtt", "https" },
+  endpoints   { "dps": { "mqtt", "amqp", "https" },
                 "hubs": [ { "name", "idScope", "hostName", "mqtt" } ] }
+              MQTT and AMQP over WebSocket are at "https"; a hub's "mqtt" takes all
   caPem       the certificate that devices are to trust
   caFile      the file of --ca-file
   demo        { "folder", "configurations": [ files for provision --config ] } with --demo
@@ -69,10 +70,16 @@ export const EMULATOR_SPEC: CommandSpec = {
       help: 'Port of DPS over MQTT. Default: 0, any that is free.',
     },
     {
+      name: 'amqp-port',
+      kind: 'port',
+      placeholder: 'PORT',
+      help: 'Port of DPS over AMQP. Default: 0, any that is free.',
+    },
+    {
       name: 'https-port',
       kind: 'port',
       placeholder: 'PORT',
-      help: 'Port of DPS over HTTPS. Default: 0, any that is free.',
+      help: 'Port of DPS over HTTPS, and of MQTT and AMQP over WebSocket. Default: 0, any that is free.',
     },
     {
       name: 'ca-file',
@@ -84,6 +91,6 @@ export const EMULATOR_SPEC: CommandSpec = {
     { name: 'quiet', kind: 'switch', help: 'No log; errors only.' },
   ],
   exitStatuses: [EXIT.ok, EXIT.usage, EXIT.bug, EXIT.output, EXIT.configuration, EXIT.sigint, EXIT.sigterm],
-  advice: { port: 'Give --mqtt-port or --https-port.' },
+  advice: { port: 'Give --mqtt-port, --amqp-port or --https-port.' },
   notes: NOTES,
 };

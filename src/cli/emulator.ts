@@ -57,15 +57,16 @@ interface LoadedConfig extends Required<Pick<EmulatorOptions, 'baseDirectory'>> 
   readonly config: EmulatorConfig;
 }
 
+const PORTS = ['mqtt', 'amqp', 'https'] as const;
+
 /** Flags win over the file. What it says is for the emulator to judge. */
 async function readConfig(options: Options, { io, interruption }: CommandContext): Promise<LoadedConfig> {
   const demo = options.input('demo');
   const source = demo === undefined ? options.input('config') : { ...demo, path: join(demo.path, DEMO_CONFIG) };
   const config: EmulatorConfig = source === undefined ? {} : await readJsonObjectInput(source, io, interruption.signal);
   const host = options.text('host');
-  const mqtt = options.number('mqtt-port');
-  const https = options.number('https-port');
-  const ports = { ...(mqtt === undefined ? {} : { mqtt }), ...(https === undefined ? {} : { https }) };
+  const given = PORTS.map((name) => [name, options.number(`${name}-port`)] as const);
+  const ports = Object.fromEntries(given.filter(([, port]) => port !== undefined));
   return {
     baseDirectory: source === undefined || source.path === '-' ? '.' : dirname(source.path),
     config: {
@@ -102,8 +103,14 @@ async function announce(
     ...(demo === undefined ? {} : { demo: { folder: demo.path, configurations } }),
   };
   await handOver(`${JSON.stringify(line)}\n`, io, interruption).catch(unlessReaderLeft);
-  logLine(log, `DPS listens at ${endpoints.dps.mqtt} (MQTT) and ${endpoints.dps.https} (HTTPS), ID scope ${idScope}`);
-  for (const hub of endpoints.hubs) logLine(log, `hub ${hub.name} listens at ${hub.mqtt} (MQTT)`);
+  const { mqtt, amqp, https } = endpoints.dps;
+  logLine(
+    log,
+    `DPS listens at ${mqtt} (MQTT), ${amqp} (AMQP) and ${https} (HTTPS, MQTT and AMQP over WebSocket), ID scope ${idScope}`,
+  );
+  for (const hub of endpoints.hubs) {
+    logLine(log, `hub ${hub.name} listens at ${hub.mqtt} (MQTT and AMQP, also over WebSocket)`);
+  }
   for (const path of configurations) {
     logLine(log, `a device to try: ${program} provision --config ${quoteForShell(path)}`);
   }

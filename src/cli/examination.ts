@@ -1,10 +1,11 @@
 import type { TlsClientCredential } from '../core/attestation.js';
 import type { Clock } from '../core/clock.js';
 import { resolveDpsEndpoint, splitHostPort } from '../core/identifiers.js';
+import { AUTO_TPM_TRANSPORTS, AUTO_TRANSPORTS } from '../core/transport-order.js';
 import { checkAuthorities, checkCertificate } from '../doctor/certificate-check.js';
 import { attempt, type Finding, failed, ok } from '../doctor/finding.js';
 import { checkSymmetricKey } from '../doctor/key-check.js';
-import type { Service } from '../doctor/network-check.js';
+import type { NetworkCheck } from '../doctor/network-check.js';
 import { ConfigurationError } from '../errors.js';
 import type { DpsTransportName } from '../provision-options.js';
 import { readStoredRecord } from '../state/file-store.js';
@@ -103,21 +104,23 @@ function asConfiguration(finding: Finding, error: Error): Finding {
   return { ...finding, error: new ConfigurationError({ code: 'ERR_DPS_CONFIG_FILE', message, option: '--ca-file' }) };
 }
 
-const PORTS = { mqtt: 8883, https: 443 } as const;
+const PORTS = { mqtt: 8883, amqp: 5671, https: 443 } as const;
 
-/** What the socket is opened for: MQTT over WebSocket begins as a request over HTTPS. */
-const OPENINGS = { mqtt: 'mqtt', 'mqtt-ws': 'https', https: 'https' } as const;
+/** What the socket is opened for: WebSocket begins as a request over HTTPS. */
+const OPENINGS = { mqtt: 'mqtt', 'mqtt-ws': 'https', amqp: 'amqp', 'amqp-ws': 'https', https: 'https' } as const;
 
 /** Where the endpoint has a port of its own, nothing is known of the other transport. */
-export function servicesOf(options: Options): { readonly chosen: Service; readonly other: Service | undefined } {
-  const transport = OPENINGS[transportOf(options)];
+export function servicesOf(options: Options): Pick<NetworkCheck, 'chosen' | 'other' | 'isOtherTried'> {
+  const [transport = 'mqtt', next] = new Set(transportsOf(options).map((name) => OPENINGS[name]));
   const endpoint = endpointOf(options);
-  const rest = transport === 'mqtt' ? 'https' : 'mqtt';
+  // DPS takes no TPM over MQTT.
+  const rest = next ?? (transport !== 'https' ? 'https' : isTpm(options) ? 'amqp' : 'mqtt');
   // 0 is no port that an endpoint could have of its own.
   const { host, port } = splitHostPort(endpoint, 0) ?? { host: endpoint, port: 0 };
   return {
     chosen: { transport, host, port: port === 0 ? PORTS[transport] : port },
     other: port === 0 ? { transport: rest, host, port: PORTS[rest] } : undefined,
+    isOtherTried: next !== undefined,
   };
 }
 
@@ -125,11 +128,23 @@ export function endpointOf(options: Options): string {
   return resolveDpsEndpoint(options.text('endpoint') ?? 'public');
 }
 
-/** As `provision` chooses it. */
-export function transportOf(options: Options): DpsTransportName {
-  const isTpm = options.text('tpm') !== undefined || options.text('attestation') === 'tpm';
+/** As it was given, or as `provision` chooses it. */
+export function transportOf(options: Options): string {
+  return options.text('transport') ?? automaticTransports(options)[0];
+}
+
+function transportsOf(options: Options): readonly DpsTransportName[] {
+  const text = transportOf(options);
   // The command line lets no other words pass.
-  return (options.text('transport') as DpsTransportName | undefined) ?? (isTpm ? 'https' : 'mqtt');
+  return text === 'auto' ? automaticTransports(options) : (text.split(',') as DpsTransportName[]);
+}
+
+function automaticTransports(options: Options): typeof AUTO_TRANSPORTS | typeof AUTO_TPM_TRANSPORTS {
+  return isTpm(options) ? AUTO_TPM_TRANSPORTS : AUTO_TRANSPORTS;
+}
+
+function isTpm(options: Options): boolean {
+  return options.text('tpm') !== undefined || options.text('attestation') === 'tpm';
 }
 
 /** What was tried, where the command line may be at fault, too. */

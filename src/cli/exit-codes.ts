@@ -82,6 +82,8 @@ function transportStatus(error: TransportError): ExitStatus {
     case 'ERR_DPS_TLS_CLIENT_REFUSED':
     case 'ERR_DPS_CONNACK_UNAUTHORIZED':
       return EXIT.refused;
+    case 'ERR_DPS_PROXY_PROTOCOL':
+      return EXIT.protocol;
     default:
       return EXIT.network;
   }

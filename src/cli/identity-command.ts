@@ -5,10 +5,12 @@ import type { Command, CommandContext } from './command.js';
 import { EXIT } from './exit-codes.js';
 import { handOver } from './hand-over.js';
 import { chooseIdentity } from './identity.js';
-import { IDENTITY_SPEC } from './identity-spec.js';
+import { IDENTITY_HELP, IDENTITY_SPEC } from './identity-spec.js';
 import { findOptionNames } from './option-names.js';
-import { readOptions } from './options.js';
+import { type Options, readOptions } from './options.js';
+import { DEFAULT_TIMEOUT_SECONDS } from './provision-spec.js';
 import { findSecrets, takeEnvironmentSecrets } from './secrets.js';
+import { TimeLimit } from './time-limit.js';
 
 type MakeHsm = (description: HsmDescription, signal: AbortSignal) => Promise<Hsm>;
 
@@ -31,19 +33,34 @@ interface DeviceIdentity {
 export function identityCommand(
   load: () => Promise<MakeHsm> = async () => (await import('../compose.js')).makeHsm,
 ): Command {
-  return { spec: IDENTITY_SPEC, run: (args, context) => tellIdentity(args, context, load) };
+  return {
+    spec: IDENTITY_SPEC,
+    specFor: () => IDENTITY_HELP,
+    run: async (args, context) => {
+      const { io, interruption } = context;
+      const limit = new TimeLimit(DEFAULT_TIMEOUT_SECONDS * 1000, io.clock, interruption.signal);
+      const text = await limit.over(() => describeDevice(limit, args, context, load));
+      await handOver(`${text}\n`, io, { signal: interruption.signal, limitMs: limit.leftMs });
+      return EXIT.ok;
+    },
+  };
 }
 
-async function tellIdentity(
+async function describeDevice(
+  limit: TimeLimit,
   args: readonly string[],
-  context: CommandContext,
+  { io, log, failureContext }: CommandContext,
   load: () => Promise<MakeHsm>,
-): Promise<number> {
-  const { io, log, interruption, failureContext } = context;
-  const { signal } = interruption;
+): Promise<string> {
+  const { signal } = limit;
   const taken = takeEnvironmentSecrets(io.env, IDENTITY_SPEC.secrets);
-  const options = await readOptions(args, IDENTITY_SPEC, io, signal);
+  const bound = (given: Options): void => limit.setSeconds(given.number('timeout'));
+  const options = await readOptions(args, IDENTITY_SPEC, io, signal, bound);
+  bound(options);
   log.configure({ isJson: options.isOn('json-log'), isQuiet: options.isOn('quiet') });
+  const wanted = options.text('format');
+  // It is the same for every device, and written before there is one.
+  if (wanted === 'csv-header') return COLUMNS.join(',');
   const secrets = await findSecrets(IDENTITY_SPEC.secrets, options, taken, io, signal);
   failureContext.optionNames = findOptionNames(IDENTITY_SPEC, options, secrets);
   const { hsm: description, origin } = await chooseIdentity(options, secrets, { env: io.env, signal });
@@ -51,9 +68,7 @@ async function tellIdentity(
 
   const hsm = await (await load())(description, signal);
   try {
-    const identity = await readIdentity(hsm, signal);
-    await handOver(`${format(identity, options.text('format'))}\n`, io, { signal });
-    return EXIT.ok;
+    return format(await readIdentity(hsm, signal), wanted);
   } finally {
     await hsm.close?.();
   }
@@ -119,6 +134,5 @@ const COLUMNS = [
 /** One row a device, all with the same columns: a factory appends them to one file. */
 function format(identity: DeviceIdentity, wanted: string | undefined): string {
   if (wanted === 'csv') return COLUMNS.map((column) => identity[column] ?? '').join(',');
-  if (wanted === 'csv-header') return COLUMNS.join(',');
   return JSON.stringify(wanted === 'enrollment' ? identity.enrollment : identity, undefined, 2);
 }

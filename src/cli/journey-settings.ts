@@ -36,11 +36,8 @@ export async function readSettings(
     throw options.missing('id-scope', '--id-scope is missing: copy it from the overview page of the DPS instance.');
   }
   const { hsm, origin } = await chooseIdentity(options, secrets, { env: io.env, signal });
-  const transport = {
-    // The command line lets no other words pass.
-    dps: (options.text('transport') ?? (hsm.kind === 'tpm' ? 'https' : 'mqtt')) as DpsTransportName,
-    hub: (options.text('hub-transport') ?? 'mqtt') as HubTransportName,
-  };
+  const transport = transportNames<DpsTransportName>(options.text('transport'));
+  const hubTransport = transportNames<HubTransportName>(options.text('hub-transport'));
   const ca = options.input('ca-file');
   const payload = options.input('payload-file');
   const endpoint = options.text('endpoint');
@@ -48,12 +45,12 @@ export async function readSettings(
   const state = options.text('state');
   return {
     origin,
-    facts: { idScope, transport },
+    facts: { idScope },
     provision: {
       idScope,
       hsm,
-      transport: transport.dps,
-      hubTransport: transport.hub,
+      ...(transport === undefined ? {} : { transport }),
+      ...(hubTransport === undefined ? {} : { hubTransport }),
       ...(endpoint === undefined ? {} : { endpoint }),
       ...(modelId === undefined ? {} : { modelId }),
       ...(ca === undefined ? {} : { ca: await readAuthorities(ca, { io, signal }) }),
@@ -66,6 +63,11 @@ export async function readSettings(
       ...inMs('requestTimeoutMs', options.number('request-timeout')),
     },
   };
+}
+
+/** One name, or several with commas in between; the command line lets no other words pass. */
+function transportNames<Name extends string>(text: string | undefined): Name | 'auto' | readonly Name[] | undefined {
+  return text?.includes(',') ? (text.split(',') as Name[]) : (text as Name | undefined);
 }
 
 function inMs<Name extends string>(name: Name, seconds: number | undefined): { readonly [N in Name]?: number } {

@@ -5,7 +5,7 @@ import { certificateInsteadOfKey, type NamedText, readPrivateKey } from '../../h
 import { readPublicFile, readSecretFile } from '../../hsm/secret-file.js';
 import { UsageError } from './cli-errors.js';
 import { readSymmetricKey } from './keys-material.js';
-import { entryName, type KeysContext, type KeysWork, openOrMakeStore } from './keys-work.js';
+import { entryName, type KeysContext, type KeysWork, openOrMakeStore, openStore } from './keys-work.js';
 import type { GivenSecret } from './secrets.js';
 
 /** `keys import`. */
@@ -19,7 +19,8 @@ export const importKey: KeysWork = async (context) => {
       'There is nothing to import: give --symmetric-key-file, or --cert-file with --cert-key-file.',
     );
   }
-  const store = await openOrMakeStore(context);
+  // A certificate alone is for a key that is there already.
+  const store = await ('kind' in given ? openOrMakeStore(context) : openStore(context));
   const entry =
     'kind' in given
       ? await store.add(name, given, signal)

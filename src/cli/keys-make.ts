@@ -1,7 +1,7 @@
 import { registrationIdProblem } from '../core/identifiers.js';
 import { UsageError } from './cli-errors.js';
-import { checkKindOptions, findTargets, handOutMade, type MadeKind, makeMaterial } from './keys-material.js';
-import { entryName, type KeysContext, type KeysWork, openOrMakeStore } from './keys-work.js';
+import { findTargets, handOutMade, type MadeKind, makeMaterial, prepareMaterial } from './keys-material.js';
+import { entryName, type KeysContext, type KeysWork, openOrMakeStore, openStore } from './keys-work.js';
 
 /** `keys make`. */
 export const makeKey: KeysWork = async (context) => {
@@ -11,11 +11,12 @@ export const makeKey: KeysWork = async (context) => {
   if (kind === undefined) {
     throw options.missing('kind', '--kind is missing: give symmetric-key, csr, self-signed, ca or device.');
   }
-  checkKindOptions(context, kind);
+  const recipe = await prepareMaterial(context, kind);
   const commonName = commonNameOf(context, kind, name);
   const targets = await findTargets(context);
-  const store = await openOrMakeStore(context);
-  const made = await makeMaterial(context, kind, { commonName, store });
+  // In a store that is not there is no authority either.
+  const store = await (recipe.issuer === undefined ? openOrMakeStore(context) : openStore(context));
+  const made = await makeMaterial(context, recipe, { commonName, store });
   const entry = await store.add(name, made.material, signal);
   return { keyStore: store.directory, entry, ...(await handOutMade(made, targets)) };
 };

@@ -29,8 +29,37 @@ const OPTIONS_OF: Readonly<Record<MadeKind, readonly string[]>> = {
 
 const DAY_MS = 86_400_000;
 
-/** @throws {UsageError} for an option that does not go with what is to be made. */
-export function checkKindOptions({ options }: KeysContext, kind: MadeKind): void {
+/** All that it takes to make something, but for the store. */
+export interface Recipe {
+  readonly kind: MadeKind;
+  /** What makes certificates, where there are to be any. */
+  readonly engine: Engine | undefined;
+  /** Entry of the authority that signs. */
+  readonly issuer: string | undefined;
+}
+
+/**
+ * To be called before anything is written: a store that was made for nothing would have to be removed again.
+ *
+ * @throws {UsageError} for options that do not go with what is to be made, or are missing.
+ * @throws {ConfigurationError} `ERR_DPS_CONFIG_UNSUPPORTED` where there is nothing that could make certificates.
+ */
+export async function prepareMaterial(context: KeysContext, kind: MadeKind): Promise<Recipe> {
+  const { options } = context;
+  checkKindOptions(context, kind);
+  // The environment may serve several commands.
+  const issuer = OPTIONS_OF[kind].includes('issuer') ? options.text('issuer') : undefined;
+  if (kind === 'device' && issuer === undefined) {
+    throw options.missing(
+      'issuer',
+      '--issuer is missing: give the entry of the authority; keys make --kind ca makes one.',
+    );
+  }
+  const isBare = kind === 'symmetric-key' || kind === 'csr';
+  return { kind, issuer, engine: isBare ? undefined : await loadEngine() };
+}
+
+function checkKindOptions({ options }: KeysContext, kind: MadeKind): void {
   const others = Object.values(OPTIONS_OF).flat();
   for (const name of others) {
     if (OPTIONS_OF[kind].includes(name) || options.text(name) === undefined) continue;
@@ -40,10 +69,10 @@ export function checkKindOptions({ options }: KeysContext, kind: MadeKind): void
   }
 }
 
-/** Makes a key, with certificates where they belong to the kind. Nothing is stored yet. */
+/** Makes a key, with certificates where they belong to it. Nothing is stored yet. */
 export async function makeMaterial(
   context: KeysContext,
-  kind: MadeKind,
+  { kind, engine, issuer: issuerName }: Recipe,
   { commonName, store }: { readonly commonName: string; readonly store: SoftwareKeyStore },
 ): Promise<Made> {
   const { options, signal } = context;
@@ -51,13 +80,12 @@ export async function makeMaterial(
   if (kind === 'symmetric-key') {
     return { material: { kind: 'symmetricKey', registrationId: commonName, key: makeSymmetricKey() } };
   }
-  if (kind === 'csr') {
+  if (engine === undefined) {
     const key = await makePrivateKey(algorithm, signal);
     const material: KeyMaterial = { kind: 'x509', key, certificates: [], registrationId: commonName };
     return { material, signingRequestPem: makeSigningRequest(key, commonName) };
   }
-  const engine = await loadEngine();
-  const issuer = await findIssuer(context, kind, store);
+  const issuer = issuerName === undefined ? undefined : await findIssuer(issuerName, store, signal);
   const settings = { commonName, keyAlgorithm: ALGORITHMS[algorithm], ...validityOf(context) };
   const made =
     kind === 'ca'
@@ -130,19 +158,7 @@ function validityOf({ options, io }: KeysContext): Validity {
   return { nowMs, notAfterMs: nowMs + days * DAY_MS };
 }
 
-async function findIssuer(
-  { options, signal }: KeysContext,
-  kind: MadeKind,
-  store: SoftwareKeyStore,
-): Promise<CertificateAuthority | undefined> {
-  const name = options.text('issuer');
-  if (name === undefined) {
-    if (kind !== 'device') return undefined;
-    throw options.missing(
-      'issuer',
-      '--issuer is missing: give the entry of the authority; keys make --kind ca makes one.',
-    );
-  }
+async function findIssuer(name: string, store: SoftwareKeyStore, signal: AbortSignal): Promise<CertificateAuthority> {
   const { key, certificates } = await store.authority(name, signal);
   const [own] = certificates;
   if (own === undefined || !own.ca) {

@@ -1,7 +1,7 @@
 import type { SoftwareKeyStore } from '../../hsm/software-key-store.js';
 import { UsageError } from './cli-errors.js';
 import { readGiven } from './keys-import.js';
-import { checkKindOptions, findTargets, handOutMade, type MadeKind, makeMaterial } from './keys-material.js';
+import { findTargets, handOutMade, type MadeKind, makeMaterial, prepareMaterial } from './keys-material.js';
 import { entryName, type KeysContext, type KeysWork, openStore } from './keys-work.js';
 
 type Step = 'stage' | 'commit' | 'discard';
@@ -44,8 +44,8 @@ async function stage(context: KeysContext, store: SoftwareKeyStore, name: string
       '--kind is missing: give csr or self-signed, or a key with --cert-key-file and --cert-file.',
     );
   }
-  checkKindOptions(context, madeKind);
+  const recipe = await prepareMaterial(context, madeKind);
   const targets = await findTargets(context);
-  const made = await makeMaterial(context, madeKind, { commonName: registrationId ?? name, store });
+  const made = await makeMaterial(context, recipe, { commonName: registrationId ?? name, store });
   return { entry: await store.stage(name, made.material, signal), ...(await handOutMade(made, targets)) };
 }

@@ -302,7 +302,8 @@ export const KEYS_ROTATE_SPEC: CommandSpec = {
   advice: ADVICE,
   notes: `Steps:
   stage     a new key beside the one in use: made here, or given as for keys import. A device tries it
-            first, and goes on with the one in use where it is refused
+            first, and goes on with the one in use where it is refused. One that is running reads its keys
+            at its next start: restart it then
   commit    the staged key becomes the one in use, and the one before is dropped: once the hub has
             accepted it
   discard   drops the staged key

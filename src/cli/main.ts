@@ -72,10 +72,12 @@ export async function main(
   const interruption = listenForInterruption(io);
   const failureContext: FailureContext = { lines: {}, optionNames: new Map() };
   const [name = '', ...args] = argv;
+  let helpOf = Object.hasOwn(commands, name) ? ` ${name}` : '';
   try {
     const text = await textAskedFor(argv, commands);
     if (text === undefined) {
       const command = await findCommand(name, commands).load();
+      helpOf = ` ${(command.specFor?.(args) ?? command.spec).command}`;
       const status = await command.run(args, { io, log, interruption, program, failureContext });
       if (io.stdout.failure?.code !== 'EPIPE') checkOutput(io);
       return status;
@@ -85,8 +87,7 @@ export async function main(
   } catch (error) {
     const status = exitStatusOf(error, interruption.by);
     const report = await reportOn(error, status, failureContext);
-    const more =
-      error instanceof UsageError ? `\nTry: ${program}${Object.hasOwn(commands, name) ? ` ${name}` : ''} --help` : '';
+    const more = error instanceof UsageError ? `\nTry: ${program}${helpOf} --help` : '';
     log.failure(report.event, `${report.text}${more}`);
     return status;
   } finally {

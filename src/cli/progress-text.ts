@@ -35,9 +35,11 @@ export function describeProgress(event: ProgressEvent): string | undefined {
     case 'started':
       return `registering ${event.registrationId} in ${event.idScope} by ${ATTESTATIONS[event.attestation]} over ${event.transport}`;
     case 'connecting':
-      return `connecting to ${PEERS[event.to]} at ${event.peer}${attempt(event.attempt)}`;
+      return `connecting to ${PEERS[event.to]} at ${event.peer}${over(event.transport)}${attempt(event.attempt)}`;
+    case 'next-transport':
+      return `${event.after} does not get through to ${PEERS[event.to]} (${event.code}: ${event.message}) Trying ${event.transport}`;
     case 'connected':
-      return `connected to ${PEERS[event.to]} at ${event.peer}`;
+      return `connected to ${PEERS[event.to]} at ${event.peer}${over(event.transport)}`;
     case 'looking-up':
       return 'asking what the service knows of this device';
     case 'registering':
@@ -60,6 +62,8 @@ export function describeProgress(event: ProgressEvent): string | undefined {
       return `provisioned: ${event.deviceId} at ${event.assignedHub}`;
     case 'record':
       return `${RECORDS[event.outcome]}${detail(event.detail)}`;
+    case 'key-rolled':
+      return 'the hub accepted the staged key: it is the key in use from now on';
     case 'reprovisioning':
       return `back to DPS, ${WAYS_BACK[event.reason]}${detail(event.detail)}`;
     case 'offline':
@@ -71,6 +75,10 @@ export function describeProgress(event: ProgressEvent): string | undefined {
 
 function detail(text: string | undefined): string {
   return text === undefined || text === '' ? '' : `: ${text}`;
+}
+
+function over(transport: string | undefined): string {
+  return transport === undefined ? '' : ` over ${transport}`;
 }
 
 function attempt(number: number): string {

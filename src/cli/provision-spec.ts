@@ -1,3 +1,4 @@
+import { tpmLinkProblem } from '../../hsm/tpm2/links/link-uri.js';
 import {
   hostNameProblem,
   idScopeProblem,
@@ -74,7 +75,7 @@ case. No secret is in it. Its members, those without a value left out:
   status                  "provisioned"
   idScope, registrationId
   attestation             "symmetricKey", "x509" or "tpm"
-  transport               { "dps", "hub" }
+  transport               { "dps", "hub" }: what got through
   assignedHub, deviceId   the hub that the device belongs to, and its name there
   source                  "registered", or "stored" when the record led straight to the hub
   substatus, enrollmentGroupId, createdDateTimeUtc, lastUpdatedDateTimeUtc, etag, connectionProfile
@@ -93,6 +94,19 @@ in 78. A device that is provisioned, but whose result nobody takes from standard
 full, its reader has ended, or does not read until --timeout, 5 seconds at least), ends in 74.
 Nobody needs to read standard error: lines that are not read are left out.`;
 
+const DPS_TRANSPORTS: readonly string[] = ['mqtt', 'mqtt-ws', 'amqp', 'amqp-ws', 'https'];
+const HUB_TRANSPORTS: readonly string[] = ['mqtt', 'mqtt-ws'];
+
+/** One of these, several, or `auto`. */
+function transportProblem(names: readonly string[]): (text: string) => string | undefined {
+  return (text) => {
+    const given = text.split(',');
+    const isTwice = new Set(given).size < given.length;
+    if (text === 'auto' || (!isTwice && given.every((name) => names.includes(name)))) return undefined;
+    return `it must be one of ${names.join(', ')}, several of them with commas in between (none twice), or auto.`;
+  };
+}
+
 /** A password in a flag's value is in the list of processes. The host is in messages: it must not be a key. */
 function proxyProblem(text: string): string | undefined {
   if (text === 'none') return undefined;
@@ -108,10 +122,13 @@ function proxyProblem(text: string): string | undefined {
 const NO_PASSWORD =
   'a password does not belong into it: give the user name here, and the password as --proxy-password-file or DPS_PROXY_PASSWORD.';
 
-/** The link is in messages: it must not be a key. What it means is read where it is used. */
+/** The link is in messages: it must not be a key. */
 function tpmProblem(text: string): string | undefined {
-  if (text.startsWith('tpm2:') && isPathLike(text)) return undefined;
-  return 'it must be the link of a TPM, such as tpm2:/dev/tpmrm0 or tpm2:swtpm:host=127.0.0.1,port=2321.';
+  if (!isPathLike(text)) {
+    return 'it must be the link of a TPM, such as tpm2:/dev/tpmrm0 or tpm2:swtpm:host=127.0.0.1,port=2321.';
+  }
+  const problem = tpmLinkProblem(text);
+  return problem === undefined ? undefined : `it ${problem}.`;
 }
 
 /** A day: more is a slip of units. */
@@ -132,6 +149,15 @@ export const RUN_OPTIONS: readonly OptionSpec[] = [
     placeholder: 'NAME',
     help: 'A desired property of which every new value sends the device to DPS.',
     standsFor: ['reprovisionOn'],
+  },
+];
+
+/** What `identity` has beside the options of `provision`. */
+export const IDENTITY_OPTIONS: readonly OptionSpec[] = [
+  {
+    name: 'format',
+    kind: ['json', 'csv', 'csv-header', 'enrollment'],
+    help: 'json: all of it. csv: one row. csv-header: the names of its columns. enrollment: an individual enrollment as the API of the service takes it. Default: json.',
   },
 ];
 
@@ -217,14 +243,18 @@ export const PROVISION_SPEC: CommandSpec = {
     },
     {
       name: 'transport',
-      kind: ['mqtt', 'mqtt-ws', 'https'],
-      help: 'How to talk to DPS; mqtt-ws is MQTT over WebSocket on port 443. Default: mqtt, with a TPM https.',
+      kind: 'text',
+      placeholder: [...DPS_TRANSPORTS, 'auto'].join('|'),
+      help: 'How to talk to DPS; mqtt-ws and amqp-ws go over WebSocket on port 443. Several with commas in between are tried in turn, where the network lets one not through; auto is mqtt,mqtt-ws,https, with a TPM https,amqp-ws. What got through is remembered with --state. Default: mqtt, with a TPM https; a TPM is not taken over MQTT.',
+      problem: transportProblem(DPS_TRANSPORTS),
       standsFor: ['transport'],
     },
     {
       name: 'hub-transport',
-      kind: ['mqtt', 'mqtt-ws'],
-      help: 'How to talk to the hub. Default: mqtt.',
+      kind: 'text',
+      placeholder: [...HUB_TRANSPORTS, 'auto'].join('|'),
+      help: 'How to talk to the hub, in the same way; auto is mqtt,mqtt-ws. Default: mqtt.',
+      problem: transportProblem(HUB_TRANSPORTS),
       standsFor: ['hubTransport'],
     },
     {
@@ -291,7 +321,7 @@ export const PROVISION_SPEC: CommandSpec = {
       name: 'connect-timeout',
       kind: 'seconds',
       placeholder: 'SECONDS',
-      help: 'Bound on one connection attempt. Default: 60.',
+      help: 'Bound on one connection attempt, of which several transports have equal shares. Default: 60.',
       standsFor: ['connectTimeoutMs'],
     },
     {
@@ -305,7 +335,7 @@ export const PROVISION_SPEC: CommandSpec = {
     { name: 'json-log', kind: 'switch', help: 'Progress and errors as one JSON object per line.' },
     { name: 'quiet', kind: 'switch', help: 'No progress; errors only.' },
   ],
-  alsoKnown: RUN_OPTIONS,
+  alsoKnown: [...RUN_OPTIONS, ...IDENTITY_OPTIONS],
   advice: {
     'key-file':
       'Give --symmetric-key-file (the key of this device in DPS) or --cert-key-file (the private key of --cert-file).',
@@ -314,6 +344,7 @@ export const PROVISION_SPEC: CommandSpec = {
     ca: 'Give --ca-file.',
     'device-id': 'DPS decides on the device id; the name of the enrollment goes into --registration-id.',
     host: 'Give --endpoint.',
+    format: 'It belongs to dps-device identity.',
     'reprovision-method': 'It belongs to dps-device run.',
     'reprovision-property': 'It belongs to dps-device run.',
   },

@@ -8,6 +8,7 @@ export interface ResultDocument {
   readonly idScope: string;
   readonly registrationId: string;
   readonly attestation: AttestationKind;
+  /** What got through. */
   readonly transport: { readonly dps: string; readonly hub: string };
   readonly assignedHub: string;
   readonly deviceId: string;
@@ -32,13 +33,12 @@ export interface ResultDocument {
 /** What is known of the journey beside its outcome. */
 export interface JourneyFacts {
   readonly idScope: string;
-  readonly transport: { readonly dps: string; readonly hub: string };
   readonly connectionFile: string | undefined;
 }
 
 export function makeResultDocument(device: ProvisionedDevice, facts: JourneyFacts): ResultDocument {
-  const { assignment, registrationId, attestation, assignedHub, deviceId, source, twin } = device;
-  const { idScope, transport, connectionFile } = facts;
+  const { assignment, registrationId, attestation, transport, assignedHub, deviceId, source, twin } = device;
+  const { idScope, connectionFile } = facts;
   const enrollmentGroupId = groupOf(assignment.symmetricKey) ?? groupOf(assignment.x509);
   const { substatus, createdDateTimeUtc, lastUpdatedDateTimeUtc, etag, connectionProfile } = assignment;
   const { payload, issuedCertificateChain } = assignment;

@@ -1,5 +1,11 @@
 import type { CommandSpec } from './option-spec.js';
-import { DEFAULT_TIMEOUT_SECONDS, PROVISION_SPEC, RUN_OPTIONS, WRITE_CONNECTION } from './provision-spec.js';
+import {
+  DEFAULT_TIMEOUT_SECONDS,
+  IDENTITY_OPTIONS,
+  PROVISION_SPEC,
+  RUN_OPTIONS,
+  WRITE_CONNECTION,
+} from './provision-spec.js';
 
 const NOTES = `It takes the options of provision, also from the environment and from --config (provision --help
 tells how), and stays: it comes back to its hub after lost connections, renews its token, and asks
@@ -42,7 +48,7 @@ export const RUN_SPEC: CommandSpec = {
       .map((option) => (option.name === 'timeout' ? { ...option, help: TIMEOUT_HELP } : option)),
     ...RUN_OPTIONS,
   ],
-  alsoKnown: [WRITE_CONNECTION],
+  alsoKnown: [WRITE_CONNECTION, ...IDENTITY_OPTIONS],
   advice: { ...PROVISION_SPEC.advice, 'write-connection': 'It belongs to dps-device provision.' },
   notes: NOTES,
 };

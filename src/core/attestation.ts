@@ -18,6 +18,8 @@ interface HsmBase {
    * The machine moves to the next slot only when the service refused the one before.
    */
   readonly slots?: number;
+  /** The slot of a key that is staged beside the one in use, if there is one. */
+  readonly stagedSlot?: number | undefined;
   /** The hub has accepted the credential in `slot`: a key that was staged beside the one in use may take its place. */
   accepted?(slot: number, signal: CancelSignal): Promise<void>;
   /** Frees handles; called once by whoever created the HSM. */

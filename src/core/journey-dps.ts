@@ -23,9 +23,11 @@ import {
   stay,
   stop,
 } from './journey-steps.js';
+import { byTransport, chosen, confirmedDps, nextTransport } from './journey-transports.js';
 import type { DeviceRecord } from './record.js';
 import { newRegistration, type Registration, type RegistrationInput, stepRegistration } from './registration.js';
 import { backoffMs, capRetryAfterMs } from './retry.js';
+import { afterOpenFailure, currentTransport } from './transport-order.js';
 
 /** The journey machine's dealings with DPS: asking it, going where it says, and what follows when it cannot help. */
 
@@ -42,6 +44,7 @@ export function startRegistration(journey: Journey, now: Now): JourneyStep {
   const registration = newRegistration(
     {
       ...rest,
+      transport: currentTransport(memory.dpsOrder),
       // A life has no deadline, but each of its registrations.
       ...(keeps(journey) ? {} : { deadlineFromMs: memory.deadlineFromMs }),
       lookUpFirst: memory.lookUpFirst,
@@ -53,6 +56,40 @@ export function startRegistration(journey: Journey, now: Now): JourneyStep {
 
 export function register(journey: Journey, registration: Registration, input: JourneyInput, now: Now): JourneyStep {
   if (!isRegistrationInput(input)) return stay(journey);
+  if (awaitsConnection(registration, input)) {
+    if (input.type === 'OperationFailed') return dpsOpenFailed(journey, registration, input, now);
+    return stepOn(remember(journey, { dpsOrder: confirmedDps(journey) }), registration, input, now);
+  }
+  return stepOn(journey, registration, input, now);
+}
+
+/** An answer to the order to open a connection. */
+function awaitsConnection(
+  { state, memory }: Registration,
+  input: RegistrationInput,
+): input is Extract<RegistrationInput, { readonly type: 'ConnectionOpened' | 'OperationFailed' }> {
+  const isAnswer = input.type === 'ConnectionOpened' || input.type === 'OperationFailed';
+  return isAnswer && state.name === 'AwaitingConnection' && input.ticket === memory.ticket;
+}
+
+/** While there is another transport to try, the registration goes on waiting for its connection. */
+function dpsOpenFailed(
+  journey: Journey,
+  registration: Registration,
+  input: Extract<RegistrationInput, { readonly type: 'OperationFailed' }>,
+  now: Now,
+): JourneyStep {
+  const { error, ticket } = input;
+  const outcome = afterOpenFailure(journey.memory.dpsOrder, error);
+  const next = remember(journey, { dpsOrder: outcome.order });
+  if (outcome.kind === 'over') return stepOn(next, registration, { ...input, error: outcome.error }, now);
+  // The token may have answered a challenge that is gone with its connection: the registration must hear of it.
+  if (registration.memory.activated) return stepOn(next, registration, input, now);
+  const open = byTransport({ type: 'OpenConnection', ticket }, outcome.order);
+  return { journey: next, effects: [nextTransport('dps', journey.memory.dpsOrder, { ...outcome, error }), open] };
+}
+
+function stepOn(journey: Journey, registration: Registration, input: RegistrationInput, now: Now): JourneyStep {
   const step = stepRegistration(registration, input, now);
   const { ticket, budget, activated } = step.registration.memory;
   const isNonceTaken = activated || step.registration.state.name === 'AwaitingActivation';
@@ -63,7 +100,7 @@ export function register(journey: Journey, registration: Registration, input: Jo
   const effects: JourneyEffect[] = [];
   for (const effect of step.effects) {
     if (effect.type !== 'Finish') {
-      effects.push(effect);
+      effects.push(byTransport(effect, next.memory.dpsOrder));
       continue;
     }
     const { outcome } = effect;
@@ -125,18 +162,24 @@ export function approach(journey: Journey, assignment: Assignment, now: Now): Jo
 }
 
 export function openHub(journey: Journey, assignment: Assignment, now: Now): JourneyStep {
-  const { assignedHub, deviceId } = assignment.result;
+  const { assignedHub } = assignment.result;
   const hubAttempts = journey.memory.hubAttempts + 1;
-  const next = newTicket(remember(journey, { hubAttempts }));
+  const by = chosen(journey.memory.hubOrder);
+  return after(
+    [report({ type: 'connecting', to: 'hub', peer: assignedHub, attempt: hubAttempts, ...by })],
+    orderHub(remember(journey, { hubAttempts }), assignment, now),
+  );
+}
+
+/** By the transport whose turn it is, which has the whole time for it. */
+export function orderHub(journey: Journey, assignment: Assignment, now: Now): JourneyStep {
+  const { assignedHub, deviceId } = assignment.result;
+  const next = newTicket(journey);
+  const { ticket, hubOrder } = next.memory;
+  const timeoutAtMs = now.monotonicMs + journey.config.hubTimeoutMs;
   return {
-    journey: {
-      ...next,
-      state: { name: 'AwaitingHub', assignment, timeoutAtMs: now.monotonicMs + journey.config.hubTimeoutMs },
-    },
-    effects: [
-      report({ type: 'connecting', to: 'hub', peer: assignedHub, attempt: hubAttempts }),
-      { type: 'OpenHub', ticket: next.memory.ticket, assignedHub, deviceId, slot: assignment.slot },
-    ],
+    journey: { ...next, state: { name: 'AwaitingHub', assignment, timeoutAtMs } },
+    effects: [{ type: 'OpenHub', ticket, assignedHub, deviceId, slot: assignment.slot, ...chosen(hubOrder) }],
   };
 }
 

@@ -1,7 +1,7 @@
 import { type DpsError, ServiceError } from '../errors.js';
 import type { Now } from './clock.js';
 import { judgeHubFailure } from './hub-verdict.js';
-import { goToDps, mayAskDps, NO_HUB_TROUBLE } from './journey-dps.js';
+import { goToDps, mayAskDps, NO_HUB_TROUBLE, orderHub } from './journey-dps.js';
 import {
   type Arrival,
   type Assignment,
@@ -30,21 +30,30 @@ import {
   remember,
   report,
   stay,
-  unreachable,
   unsaved,
   unsavedRecord,
   withRecord,
 } from './journey-steps.js';
+import { chosen, confirmedHub, nextTransport } from './journey-transports.js';
 import type { DeviceRecord } from './record.js';
 import { backoffMs, capRetryAfterMs } from './retry.js';
+import { afterOpenFailure, currentTransport } from './transport-order.js';
 import type { Twin } from './twin.js';
+import { unreachable } from './unreachable.js';
 
 /** The journey machine at its hub: being accepted, staying, and what each failure there means. */
 
-export function hubReached(journey: Journey, arrival: Arrival, now: Now): JourneyStep {
+export function hubOpened(journey: Journey, assignment: Assignment, twin: Twin, now: Now): JourneyStep {
+  const { dpsOrder, hubOrder } = journey.memory;
+  const transport = { dps: currentTransport(dpsOrder), hub: currentTransport(hubOrder) };
+  return hubReached(remember(journey, { hubOrder: confirmedHub(journey) }), { ...assignment, twin, transport }, now);
+}
+
+function hubReached(journey: Journey, arrival: Arrival, now: Now): JourneyStep {
   const { result, twin } = arrival;
+  const by = chosen(journey.memory.hubOrder);
   const effects = [
-    report({ type: 'connected', to: 'hub', peer: result.assignedHub }),
+    report({ type: 'connected', to: 'hub', peer: result.assignedHub, ...by }),
     report({ type: 'twin', desiredVersion: twin.desired.version, reportedVersion: twin.reported.version }),
   ];
   if (!journey.memory.staged && journey.config.tellsAcceptance !== true)
@@ -80,6 +89,15 @@ export function provisioned(journey: Journey, arrival: Arrival): JourneyStep {
       { type: 'FinishJourney', outcome },
     ],
   };
+}
+
+/** It counts as a failure at the hub when no transport is left to try. */
+export function hubOpenFailed(journey: Journey, assignment: Assignment, error: DpsError, now: Now): JourneyStep {
+  const { hubOrder } = journey.memory;
+  const outcome = afterOpenFailure(hubOrder, error);
+  const next = remember(journey, { hubOrder: outcome.order });
+  if (outcome.kind === 'over') return hubFailed(next, assignment, outcome.error, now);
+  return after([nextTransport('hub', hubOrder, { ...outcome, error })], orderHub(next, assignment, now));
 }
 
 /** What a failure at the hub means: hub-protocol, section 6.2. */

@@ -8,14 +8,14 @@ const ACCEPTED_AGAIN_MS = 24 * 3_600_000;
 
 /** What to remember of a hub that has just accepted the device. `wallMs` is written down only if it can be right. */
 export function recordOf(config: JourneyConfig, arrival: Arrival, wallMs: number): DeviceRecord {
-  const { endpoint, idScope, registrationId, attestation, transport, hubTransport } = config;
-  const { result, slot, twin } = arrival;
+  const { endpoint, idScope, registrationId, attestation } = config;
+  const { result, slot, twin, transport } = arrival;
   return {
     binding: { endpoint, idScope, registrationId, attestation },
     assignment: result,
     slot,
-    dpsTransport: transport,
-    hubTransport: hubTransport ?? 'mqtt',
+    dpsTransport: transport.dps,
+    hubTransport: transport.hub,
     twin,
     ...(isPlausibleWallMs(wallMs) ? { acceptedAtWallMs: Math.floor(wallMs) } : {}),
   };

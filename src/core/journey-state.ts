@@ -10,7 +10,9 @@ import {
 } from './registration.js';
 import type { RequestBudget } from './retry.js';
 import type { LoadedRecord } from './store.js';
+import { orderTransports, type TransportOrder } from './transport-order.js';
 import type { Twin } from './twin.js';
+import { unreachable } from './unreachable.js';
 
 /** The journey machine's words: what it is told, what it orders, where it can be. `journey.ts` says what follows from what. */
 
@@ -21,10 +23,15 @@ export interface JourneyConfig extends RegistrationConfig {
   readonly hubTimeoutMs: number;
   /** For the record only. */
   readonly hubTransport?: string;
+  /** To try in turn, where the network lets one not through. Default: `transport`, and `hubTransport`, alone. */
+  readonly transports?: readonly string[];
+  readonly hubTransports?: readonly string[];
   /** There is a store: the journey begins with its record and saves one when the hub has accepted the device. */
   readonly hasStore?: boolean;
   /** The HSM wants to know which credential the hub has accepted. */
   readonly tellsAcceptance?: boolean;
+  /** The slot of the HSM's staged key, if it has one. */
+  readonly stagedSlot?: number;
   /** Asks DPS first, whatever the record says. */
   readonly reprovision?: boolean;
   /** The first packet leaves after a random part of this: devices that get power at the same moment spread. Default 0. */
@@ -45,7 +52,9 @@ export type JourneyInput =
   | { readonly type: 'ReprovisionRequested'; readonly by: string };
 
 export type JourneyEffect =
-  | Exclude<RegistrationEffect, { readonly type: 'Finish' }>
+  | Exclude<RegistrationEffect, { readonly type: 'Finish' | 'OpenConnection' }>
+  /** `transport` is left out where there is but one, as with `OpenHub`. */
+  | { readonly type: 'OpenConnection'; readonly ticket: number; readonly transport?: string }
   | { readonly type: 'LoadRecord'; readonly ticket: number }
   | { readonly type: 'SaveRecord'; readonly ticket: number; readonly record: DeviceRecord }
   /** TPM: takes the hub key in beside the identity in use. */
@@ -57,6 +66,7 @@ export type JourneyEffect =
       readonly assignedHub: string;
       readonly deviceId: string;
       readonly slot: number;
+      readonly transport?: string;
     }
   /** The hub has accepted the credential in the slot: what was staged is the identity from now on. */
   | { readonly type: 'CommitIdentity'; readonly ticket: number; readonly slot: number }
@@ -70,6 +80,8 @@ export type JourneyEffect =
 /** Accepted by the hub that DPS, now or earlier, sent the device to. */
 export interface Arrival extends Assignment {
   readonly twin: Twin;
+  /** By what DPS, now or earlier, and the hub were reached. */
+  readonly transport: { readonly dps: string; readonly hub: string };
 }
 
 export type JourneyOutcome =
@@ -133,6 +145,10 @@ export interface JourneyMemory {
   readonly lookUpFirst: boolean;
   /** A TPM may hold a key that no hub has accepted, the nonce's or a staged one: also an order that failed or was cut short may have left it. */
   readonly staged: boolean;
+  /** The staged key of a key store has been committed; its slot stays what it is. */
+  readonly isKeyRolled: boolean;
+  readonly dpsOrder: TransportOrder;
+  readonly hubOrder: TransportOrder;
   readonly hubAttempts: number;
   /** In a row, on this hub. */
   readonly hubFailures: number;
@@ -180,6 +196,7 @@ export const LAST_SAVE_MS = 5_000;
 
 /** A journey that has not started yet. */
 export function newJourney(config: JourneyConfig): Journey {
+  const { transports, hubTransports } = transportsOf(config);
   return {
     config,
     state: { name: 'Idle' },
@@ -192,6 +209,9 @@ export function newJourney(config: JourneyConfig): Journey {
       saved: undefined,
       lookUpFirst: false,
       staged: false,
+      isKeyRolled: false,
+      dpsOrder: orderTransports(transports),
+      hubOrder: orderTransports(hubTransports),
       hubAttempts: 0,
       hubFailures: 0,
       hubRefusals: 0,
@@ -202,6 +222,15 @@ export function newJourney(config: JourneyConfig): Journey {
       lastError: undefined,
     },
   };
+}
+
+/** All that may be tried, in order. */
+export function transportsOf({ transport, hubTransport, ...config }: JourneyConfig): {
+  readonly transports: readonly string[];
+  readonly hubTransports: readonly string[];
+} {
+  const { transports = [transport], hubTransports = [hubTransport ?? 'mqtt'] } = config;
+  return { transports, hubTransports };
 }
 
 /** The monotonic time at which the machine wants to be woken; undefined when it waits for nothing. */
@@ -232,8 +261,4 @@ export function journeyWakeAtMs({ state, memory }: Journey): number | undefined 
     default:
       return unreachable(state);
   }
-}
-
-function unreachable(value: never): never {
-  throw new TypeError(`Unreachable: ${JSON.stringify(value)}`);
 }

@@ -112,7 +112,3 @@ export function end(journey: Journey, outcome: JourneyOutcome): JourneyStep {
     ],
   };
 }
-
-export function unreachable(value: never): never {
-  throw new TypeError(`Unreachable: ${JSON.stringify(value)}`);
-}

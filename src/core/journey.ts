@@ -1,7 +1,7 @@
 import { DeadlineError, type DpsError, HsmError, TransportError } from '../errors.js';
 import type { Now } from './clock.js';
 import { approach, goToDps, knowsHub, lifeFailed, openHub, register, startRegistration } from './journey-dps.js';
-import { accepted, hubFailed, hubReached, provisioned, saveIfDue, stepOnline } from './journey-hub.js';
+import { accepted, hubFailed, hubOpened, hubOpenFailed, provisioned, saveIfDue, stepOnline } from './journey-hub.js';
 import {
   type Arrival,
   type Journey,
@@ -9,6 +9,7 @@ import {
   type JourneyState,
   type JourneyStep,
   LOCAL_PATIENCE_MS,
+  transportsOf,
 } from './journey-state.js';
 import {
   after,
@@ -23,11 +24,12 @@ import {
   report,
   stay,
   stop,
-  unreachable,
   unsaved,
 } from './journey-steps.js';
 import { bindingDifference, type DeviceRecord } from './record.js';
 import type { LoadedRecord } from './store.js';
+import { orderTransports } from './transport-order.js';
+import { unreachable } from './unreachable.js';
 
 export * from './journey-state.js';
 
@@ -75,10 +77,10 @@ export function stepJourney(journey: Journey, input: JourneyInput, now: Now): Jo
       if (input.type === 'IdentityStaged') return openHub(journey, state.assignment, now);
       return failure === undefined ? stay(journey) : lifeFailed(journey, failure, now);
     case 'AwaitingHub':
-      if (input.type === 'HubReached') return hubReached(journey, { ...state.assignment, twin: input.twin }, now);
-      return failure === undefined ? stay(journey) : hubFailed(journey, state.assignment, failure, now);
+      if (input.type === 'HubReached') return hubOpened(journey, state.assignment, input.twin, now);
+      return failure === undefined ? stay(journey) : hubOpenFailed(journey, state.assignment, failure, now);
     case 'AwaitingCommit':
-      if (input.type === 'IdentityCommitted') return accepted(remember(journey, { staged: false }), state.arrival, now);
+      if (input.type === 'IdentityCommitted') return committed(journey, state.arrival, now);
       return failure === undefined ? stay(journey) : notCommitted(journey, state.arrival, failure, now);
     case 'AwaitingSave':
       if (input.type === 'RecordSaved') return after([recordEvent('saved')], provisioned(journey, state.arrival));
@@ -120,14 +122,22 @@ function recordLoaded(journey: Journey, loaded: LoadedRecord, now: Now): Journey
   const { config } = journey;
   if (loaded.kind === 'none') return after([recordEvent('none')], spread(journey, now));
   if (loaded.kind === 'damaged') {
-    const lookUpFirst = config.transport === 'https' && config.attestation !== 'tpm';
+    const isHttps = transportsOf(config).transports.every((name) => name === 'https');
+    const lookUpFirst = isHttps && config.attestation !== 'tpm';
     return after([recordEvent('damaged', loaded.what)], spread(remember(journey, { lookUpFirst }), now));
   }
   const { record, damaged } = loaded;
   const told = damaged === undefined ? [] : [recordEvent('damaged', damaged)];
   const difference = bindingDifference(record, config);
   if (difference !== undefined) return after([...told, recordEvent('foreign', difference)], spread(journey, now));
-  return after([...told, recordEvent('found')], spread(remember(journey, { record, saved: record }), now));
+  const { transports, hubTransports } = transportsOf(config);
+  const known = remember(journey, {
+    record,
+    saved: record,
+    dpsOrder: orderTransports(transports, record.dpsTransport),
+    hubOrder: orderTransports(hubTransports, record.hubTransport),
+  });
+  return after([...told, recordEvent('found')], spread(known, now));
 }
 
 /** The wait is wanted, and on top of the time that the journey has. */
@@ -216,6 +226,18 @@ function wake(journey: Journey, now: Now): JourneyStep {
 /** There were more keys then, perhaps: a staged one that was committed or dropped since. */
 function knownSlot({ config }: Journey, { slot }: DeviceRecord): number {
   return slot < config.slots ? slot : 0;
+}
+
+function committed(journey: Journey, arrival: Arrival, now: Now): JourneyStep {
+  const { config, memory } = journey;
+  const isRolled = arrival.slot === config.stagedSlot;
+  const next = accepted(
+    remember(journey, { staged: false, isKeyRolled: memory.isKeyRolled || isRolled }),
+    arrival,
+    now,
+  );
+  // A life commits again each time that it comes back.
+  return isRolled && !memory.isKeyRolled ? after([report({ type: 'key-rolled', slot: arrival.slot })], next) : next;
 }
 
 /** A TPM that does not commit has no hub key at the next start; a key store still has both keys, and tries them then. */

@@ -9,8 +9,30 @@ export type ProgressEvent =
       readonly attestation: AttestationKind;
       readonly transport: string;
     }
-  | { readonly type: 'connecting'; readonly to: 'dps' | 'hub'; readonly peer: string; readonly attempt: number }
-  | { readonly type: 'connected'; readonly to: 'dps' | 'hub'; readonly peer: string }
+  | {
+      readonly type: 'connecting';
+      readonly to: 'dps' | 'hub';
+      readonly peer: string;
+      readonly attempt: number;
+      /** Where there are several to choose from. */
+      readonly transport?: string;
+    }
+  /** The network does not let one transport through: another one is tried, within the same attempt. */
+  | {
+      readonly type: 'next-transport';
+      readonly to: 'dps' | 'hub';
+      readonly transport: string;
+      readonly after: string;
+      readonly code: string;
+      readonly message: string;
+    }
+  | {
+      readonly type: 'connected';
+      readonly to: 'dps' | 'hub';
+      readonly peer: string;
+      /** Where there are several to choose from. */
+      readonly transport?: string;
+    }
   /** Asks what the service knows of the device, before it registers. */
   | { readonly type: 'looking-up' }
   | { readonly type: 'registering'; readonly attempt: number }
@@ -39,6 +61,8 @@ export type ProgressEvent =
       readonly outcome: 'found' | 'none' | 'damaged' | 'foreign' | 'saved' | 'unsaved';
       readonly detail?: string;
     }
+  /** The hub has accepted the staged key in this slot, and it has been committed: from now on it is the one in use. */
+  | { readonly type: 'key-rolled'; readonly slot: number }
   /** The hub is left for DPS: it refused the device, could not be reached, or somebody asked for it. */
   | {
       readonly type: 'reprovisioning';

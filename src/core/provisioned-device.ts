@@ -15,6 +15,8 @@ export interface ProvisionedDevice extends HubConnectionInfo {
   readonly deviceId: string;
   /** Registered just now, or taken from a stored record. */
   readonly source: 'registered' | 'stored';
+  /** What got through to DPS, now or when it was last asked, and to the hub. */
+  readonly transport: { readonly dps: string; readonly hub: string };
   /** The initial device twin with its versions. */
   readonly twin: Twin;
   /** Opens a session of this package at the assigned hub; not beside a client of another library, the hub keeps one connection per device. */

@@ -1,4 +1,5 @@
 import { type DesiredChange, type DesiredPush, diffPatch, type JsonObject, mergePatch, type Twin } from './twin.js';
+import { unreachable } from './unreachable.js';
 
 /**
  * Keeps a twin in step with the hub, whatever is lost or comes out of order (hub-protocol, section 2.6).
@@ -204,8 +205,4 @@ function reportAccepted(sync: TwinSync, version: number, patch: JsonObject): Twi
   const reported = { version, properties: mergePatch(twin.reported.properties, patch) };
   const updated = { ...twin, reported };
   return stay(sync.name === 'Following' ? { ...sync, twin: updated } : { ...sync, known: updated });
-}
-
-function unreachable(input: never): never {
-  throw new TypeError(`Unreachable: ${JSON.stringify(input)}`);
 }

@@ -18,11 +18,12 @@ export type CheckName =
   | 'dns'
   | 'port'
   | 'tls'
-  | 'server-clock';
+  | 'server-clock'
+  | 'service';
 
 /**
  * What a check found. `failed` keeps the device from being provisioned; a `warning` may, elsewhere or one day; `skipped`
- * could not be checked, because of another finding.
+ * was not checked: because of another finding, or because it would change something.
  */
 export interface Finding {
   readonly check: CheckName;
@@ -71,6 +72,7 @@ const FIXES: Readonly<Record<CheckName, string>> = {
   port: 'Check that a firewall lets the port through.',
   tls: 'Check for a proxy in between, and the certificates of both sides.',
   'server-clock': 'Set the clock.',
+  service: 'Look at its enrollment.',
 };
 
 /** As `failed`, of something that does not keep the device from being provisioned. */

@@ -1,5 +1,6 @@
 import type { CancelSignal } from '../core/cancel-signal.js';
 import { type Clock, isPlausibleWallMs } from '../core/clock.js';
+import { isNetworkFailure } from '../core/transport-order.js';
 import { ClockError, type DpsError, TransportError } from '../errors.js';
 import { compareClocks } from './clock-check.js';
 import { attempt, type Finding, failed, ok, skipped, warning } from './finding.js';
@@ -14,7 +15,7 @@ export interface Network {
 
 /** Where DPS listens for one transport. */
 export interface Service {
-  readonly transport: 'mqtt' | 'https';
+  readonly transport: 'mqtt' | 'amqp' | 'https';
   readonly host: string;
   readonly port: number;
 }
@@ -36,6 +37,8 @@ export interface NetworkCheck {
   readonly hop: { readonly host: string } | undefined;
   /** The other way to DPS, if the same host may offer it: only to be advised. */
   readonly other: Service | undefined;
+  /** Where the network does not let the chosen one through, `provision` goes there by itself. */
+  readonly isOtherTried?: boolean;
   readonly clock: Clock;
   readonly signal: CancelSignal;
 }
@@ -53,9 +56,21 @@ export async function checkNetwork(network: Network, check: NetworkCheck): Promi
     attempt(() => network.connect(chosen, signal)),
     other === undefined ? undefined : attempt(() => network.connect(other, signal)),
   ]);
+  const dates = compare([way.value, bypass?.value], check);
+  if (other !== undefined && bypass?.value !== undefined && isPassedBy(way.error, check)) {
+    const blocked = warning('port', `${nameOf(chosen)} cannot be used from here (${way.error.code}).`, PASSED_BY);
+    return [name, blocked, ...reached(other, bypass.value, check), ...dates];
+  }
   const findings = way.error === undefined ? reached(chosen, way.value, check) : missed(chosen, way.error);
   const advice = other === undefined || bypass === undefined ? [] : [adviseOther(other, bypass.error)];
-  return [name, ...findings, ...advice, ...compare([way.value, bypass?.value], check)];
+  return [name, ...findings, ...advice, ...dates];
+}
+
+const PASSED_BY =
+  'provision tries the other transports by itself; with --state it begins with the one that got through.';
+
+function isPassedBy(error: DpsError | undefined, { isOtherTried }: NetworkCheck): error is DpsError {
+  return isOtherTried === true && error !== undefined && isNetworkFailure(error);
 }
 
 function reached(service: Service, facts: ServerFacts, { clock }: NetworkCheck): Finding[] {
@@ -97,5 +112,5 @@ function compare(facts: readonly (ServerFacts | undefined)[], { chosen, clock }:
 
 function nameOf({ transport, host, port }: Service): string {
   const shown = host.includes(':') ? `[${host}]` : host;
-  return `${shown}:${port} (${transport === 'mqtt' ? 'MQTT' : 'HTTPS'})`;
+  return `${shown}:${port} (${transport.toUpperCase()})`;
 }

@@ -1,8 +1,8 @@
 import { join } from 'node:path';
 import { equalBytes } from '../core/bytes.js';
 import type { CancelSignal } from '../core/cancel-signal.js';
+import { throwIfCancelled, unlessCancelled } from '../core/cancellation.js';
 import type { StoreOperation } from '../errors.js';
-import { throwIfCancelled, unlessCancelled } from './cancellation.js';
 import { type DurableIo, nodeDurableIo } from './durable-io.js';
 import { readPrivateFile, removeFile, writePrivateFile } from './private-file.js';
 import { isPrivateFolder, preparePrivateFolder, syncFolder, syncFolderAbove } from './private-folder.js';
@@ -37,6 +37,8 @@ export interface AbFileOptions {
   readonly name: string;
   /** Longest content, below 100 MB. What is longer is not written, and where it is found it counts as damaged. */
   readonly maxBytes: number;
+  /** What its user can do about a file of a later release, beside using that release; completes "or …". */
+  readonly insteadOfNewer?: string;
   readonly io?: DurableIo;
 }
 
@@ -58,6 +60,7 @@ export class AbFile {
   readonly #directory: string;
   readonly #name: string;
   readonly #maxBytes: number;
+  readonly #insteadOfNewer: string;
   readonly #io: DurableIo;
   #last: Promise<unknown> = Promise.resolve();
 
@@ -65,6 +68,7 @@ export class AbFile {
     this.#directory = options.directory;
     this.#name = options.name;
     this.#maxBytes = options.maxBytes;
+    this.#insteadOfNewer = options.insteadOfNewer ?? 'put its files back from a backup made by this one';
     this.#io = options.io ?? nodeDurableIo;
   }
 
@@ -115,7 +119,7 @@ export class AbFile {
       });
     });
     this.#last = result.catch(() => undefined);
-    return unlessCancelled(signal, state, result);
+    return unlessCancelled(signal, state, () => result);
   }
 
   async #write(bytes: Uint8Array, signal: CancelSignal | undefined): Promise<void> {
@@ -172,7 +176,8 @@ export class AbFile {
       const decoded = file.kind === 'content' ? decodeSlot(this.#name, file.bytes) : file;
       if (decoded.kind === 'damaged') return { kind: 'damaged', path, what: decoded.what };
       const { format, generation, bytes } = decoded.slot;
-      if (formats === 'known' && format > SLOT_FORMAT) throw newerFormatError({ operation, path }, format);
+      if (formats === 'known' && format > SLOT_FORMAT)
+        throw newerFormatError({ operation, path }, format, this.#insteadOfNewer);
       return { kind: 'whole', path, generation, bytes };
     } catch (error) {
       // Whatever is done in the end, what failed here is reading.

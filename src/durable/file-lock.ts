@@ -2,10 +2,10 @@ import { createHash, randomBytes } from 'node:crypto';
 import { basename, dirname, join } from 'node:path';
 import { encodeUtf8 } from '../core/bytes.js';
 import type { CancelSignal } from '../core/cancel-signal.js';
+import { throwIfCancelled } from '../core/cancellation.js';
 import { excerptOf, memberOf, readJsonObject, textMember } from '../core/json-body.js';
 import type { JsonObject } from '../core/twin.js';
 import { quoteForShell } from '../shell-word.js';
-import { throwIfCancelled } from './cancellation.js';
 import { type DurableIo, nodeDurableIo } from './durable-io.js';
 import { readPrivateFile, removeFile, writePrivateFile } from './private-file.js';
 import { preparePrivateFolder } from './private-folder.js';
@@ -36,6 +36,13 @@ import { type StoreStep, storeError, storeErrorFrom, systemCodeOf } from './stor
  */
 export interface FileLock {
   readonly path: string;
+  /**
+   * Whether the file is still there, and this lock's own. Where somebody removed it, or the folder, another process may
+   * have begun to work there.
+   *
+   * @throws {StoreError} when it cannot be read.
+   */
+  isHeld(): Promise<boolean>;
   /** Gives the lock back. Never fails and may be called twice: a file that cannot be removed counts for nothing once this process has ended. */
   release(): Promise<void>;
 }
@@ -181,14 +188,18 @@ class Contender {
   async #own(): Promise<FileLock> {
     await this.#sweep().catch(() => undefined);
     let isReleased = false;
+    const isOurs = (): Promise<boolean> => this.#isStill({ token: this.#token, identity: undefined }, this.#path);
     return {
       path: this.#path,
+      isHeld: () =>
+        isOurs().catch((error: unknown) => {
+          throw storeErrorFrom(error, this.#step, this.#io.userId);
+        }),
       release: async () => {
         if (isReleased) return;
         isReleased = true;
         // Someone may have removed it by hand, and someone else may have made another since.
-        const isOurs = await this.#isStill({ token: this.#token, identity: undefined }, this.#path).catch(() => false);
-        if (isOurs) await this.#drop(this.#path);
+        if (await isOurs().catch(() => false)) await this.#drop(this.#path);
       },
     };
   }

@@ -14,12 +14,15 @@ export function storeError(code: DpsErrorCode, step: StoreStep, problem: string,
   return new StoreError({ code, message: `${step.path} ${problem}`, ...step, cause });
 }
 
-/** Something that a later release of this package wrote, and that is left as it is. */
-export function newerFormatError(step: StoreStep, format: number): StoreError {
+/**
+ * Something that a later release of this package wrote, and that is left as it is. `otherwise` completes "Use that release
+ * again, or …".
+ */
+export function newerFormatError(step: StoreStep, format: number, otherwise: string): StoreError {
   return storeError(
     'ERR_DPS_STORE_NEWER_FORMAT',
     step,
-    `has format ${format}: a later release of dps-device wrote it, and this one leaves it as it is. Use that release again, or have the store forgotten to start afresh.`,
+    `has format ${format}: a later release of dps-device wrote it, and this one leaves it as it is. Use that release again, or ${otherwise}.`,
   );
 }
 

@@ -2,6 +2,7 @@
 import { EventEmitter } from 'node:events';
 import rhea, { type Connection, type ConnectionOptions, type EventContext, type Message } from 'rhea';
 import { MAX_FRAME_BYTES } from './amqp-frames.js';
+import { guardConnection } from './amqp-guard.js';
 
 /** Deliveries that a client may have under way in a session; also the credit that each of its senders is given. */
 const SESSION_DELIVERIES = 128;
@@ -63,6 +64,7 @@ export class AmqpServerCodec {
     });
     const container = rhea.create_container({ id: containerId });
     const connection = container.create_connection(SETTINGS as unknown as ConnectionOptions);
+    guardConnection(connection);
     const fail = (error: unknown): void => {
       reason = error instanceof Error ? error.message : String((error as { error?: unknown })?.error ?? error);
     };

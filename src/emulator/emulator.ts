@@ -203,7 +203,7 @@ async function listenEverywhere(
   const mqtt = new MqttEndpoint(parts.context);
   const amqp = new AmqpEndpoint(parts.context);
   const webSockets = new WebSocketDoor(parts.context, {
-    mqtt: (carrier) => mqtt.take(carrier),
+    mqtt: (carrier, hub) => mqtt.take(carrier, { hub }),
     amqp: (carrier, hub) => amqp.take(carrier, hub),
   });
   const upgrade: WebSocketDoor['take'] = (...request) => webSockets.take(...request);

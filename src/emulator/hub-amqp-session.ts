@@ -5,13 +5,12 @@ import type { AmqpConnection } from './amqp-connection.js';
 import { bodyOf, dataSection, intOf, propertyOf, textOf, uuidOf, uuidText } from './amqp-rhea.js';
 import type { QueuedMessage } from './cloud-to-device.js';
 import type { EmulatorContext } from './context.js';
-import { responseBody } from './dps-faults.js';
 import type { TakenFault } from './faults.js';
 import type { Hub } from './hub.js';
 import type { DeviceLink } from './hub-controls.js';
 import { hubErrorBody } from './hub-error.js';
 import { type JsonObject, type JsonValue, parseJson } from './json.js';
-import { deviceView } from './twin-document.js';
+import { forcedTwinAnswer, twinText } from './twin-answer.js';
 import { makeGuid } from './world.js';
 
 /** What follows the device in the address of a link. */
@@ -159,11 +158,8 @@ export class HubAmqpSession implements DeviceLink {
     this.#connection.note({ event: 'twinGet' });
     this.#connection.step('twinGet', (fault) => {
       if (this.#answerByFault(fault, answer)) return;
-      const push = fault?.find('pushDesired');
-      const before = this.#hub.twin(this.#deviceId);
-      if (push !== undefined) this.#hub.patchDesired(this.#deviceId, push.patch);
-      const twin = push?.answer === 'stale' ? before : this.#hub.twin(this.#deviceId);
-      if (twin !== undefined) answer(200, JSON.stringify(deviceView(twin)));
+      const twin = twinText(this.#hub, this.#deviceId, fault);
+      if (twin !== undefined) answer(200, twin);
     });
   }
 
@@ -182,14 +178,9 @@ export class HubAmqpSession implements DeviceLink {
   }
 
   #answerByFault(fault: TakenFault | undefined, answer: (status: number, body: Uint8Array) => void): boolean {
-    const response = fault?.find('respond');
-    if (response === undefined) return false;
-    const status = response.status ?? 200;
-    const error = (): JsonObject => hubErrorBody(this.#context.world, status * 1000 + 1, 'Fault switch.');
-    answer(
-      status,
-      responseBody(response, () => (status >= 400 ? error() : undefined)),
-    );
+    const forced = forcedTwinAnswer(this.#context.world, fault);
+    if (forced === undefined) return false;
+    answer(forced.status, forced.body);
     return true;
   }
 

@@ -3,7 +3,6 @@ import type { IConnectPacket, IPublishPacket, ISubscribePacket, IUnsubscribePack
 import { decodeBase64, encodeUriComponentStrict, encodeUtf8 } from '../core/bytes.js';
 import type { QueuedMessage } from './cloud-to-device.js';
 import type { EmulatorContext } from './context.js';
-import { responseBody } from './dps-faults.js';
 import type { TakenFault } from './faults.js';
 import type { Hub } from './hub.js';
 import { LIVE_TOKEN_GRACE_MS } from './hub-auth.js';
@@ -12,7 +11,7 @@ import { hubErrorBody } from './hub-error.js';
 import { type JsonObject, type JsonValue, parseJson } from './json.js';
 import type { MqttConnection, MqttSession } from './mqtt-connection.js';
 import { findRequestId, parseQuery, type UserName } from './mqtt-names.js';
-import { deviceView } from './twin-document.js';
+import { forcedTwinAnswer, twinText } from './twin-answer.js';
 
 const TWIN_ANSWERS = '$iothub/twin/res/#';
 const DESIRED_PUSHES = '$iothub/twin/PATCH/properties/desired/#';
@@ -206,11 +205,8 @@ export class HubMqttSession implements MqttSession, DeviceLink {
     this.#connection.acknowledge(packet);
     this.#connection.step('twinGet', (fault) => {
       if (this.#answerByFault(requestId, fault)) return;
-      const push = fault?.find('pushDesired');
-      const before = this.#hub.twin(this.#deviceId);
-      if (push !== undefined) this.#hub.patchDesired(this.#deviceId, push.patch);
-      const twin = push?.answer === 'stale' ? before : this.#hub.twin(this.#deviceId);
-      if (twin !== undefined) this.#answerTwin(200, `?$rid=${requestId}`, JSON.stringify(deviceView(twin)));
+      const twin = twinText(this.#hub, this.#deviceId, fault);
+      if (twin !== undefined) this.#answerTwin(200, `?$rid=${requestId}`, twin);
     });
   }
 
@@ -233,13 +229,9 @@ export class HubMqttSession implements MqttSession, DeviceLink {
   }
 
   #answerByFault(requestId: string, fault: TakenFault | undefined): boolean {
-    const response = fault?.find('respond');
-    if (response === undefined) return false;
-    const status = response.status ?? 200;
-    const body = responseBody(response, () =>
-      status >= 400 ? hubErrorBody(this.#context.world, status * 1000 + 1, 'Fault switch.') : undefined,
-    );
-    this.#answerTwin(status, `?$rid=${requestId}`, body, response.topic);
+    const forced = forcedTwinAnswer(this.#context.world, fault);
+    if (forced === undefined) return false;
+    this.#answerTwin(forced.status, `?$rid=${requestId}`, forced.body, forced.topic);
     return true;
   }
 

@@ -8,14 +8,16 @@ import { HubMqttSession } from './hub-mqtt-session.js';
 import type { MqttConnection } from './mqtt-connection.js';
 import type { UserName } from './mqtt-names.js';
 
-/** Answers a CONNECT with a hub user name. Every refusal is return code 5; the log has the cause. */
+/** Answers a CONNECT with a hub user name, on a connection that came in at `ownHub` if at one. Every refusal is return code 5; the log has the cause. */
 export function openHubSession(
   connection: MqttConnection,
   context: EmulatorContext,
   packet: IConnectPacket,
   name: Extract<UserName, { kind: 'hub' }>,
+  ownHub: Hub | undefined,
 ): void {
-  const hub = context.hubs.find((candidate) => candidate.answersTo(name.host));
+  const named = context.hubs.find((candidate) => candidate.answersTo(name.host));
+  const hub = named ?? (ownHub?.answersWithoutPort(name.host) === true ? ownHub : undefined);
   // Somebody may have taken a key or a connection string for the user name.
   const isHost = hub !== undefined || (/[.:]/.test(name.host) && hostNameProblem(name.host) === undefined);
   const hubName = hub?.name ?? (isHost ? name.host : '(not a host name)');

@@ -91,6 +91,12 @@ export class Hub implements HubControls, LinkedHub {
     return [this.hostName, this.name, ...this.#listeningNames].some((name) => name.toLowerCase() === wanted);
   }
 
+  /** The same where it listens itself: a client that knows port 443 only leaves every port out. */
+  answersWithoutPort(host: string): boolean {
+    const wanted = host.toLowerCase();
+    return this.#listeningNames.some((name) => name.replace(/:\d+$/, '').toLowerCase() === wanted);
+  }
+
   // --- the provisioning service's side
 
   putDevice(identity: HubIdentity, content: TwinContent, how: { readonly overwrite: boolean }): void {

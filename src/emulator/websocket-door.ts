@@ -10,8 +10,8 @@ import { switchingProtocols, WebSocketServerStream } from './websocket-server-st
 
 /** Who goes on with an open WebSocket. */
 export interface WebSocketServices {
-  readonly mqtt: (carrier: Carrier) => void;
   /** `hub` listens where the connection came in, if one does. */
+  readonly mqtt: (carrier: Carrier, hub: Hub | undefined) => void;
   readonly amqp: (carrier: Carrier, hub: Hub | undefined) => void;
 }
 

@@ -3,9 +3,8 @@ import type { CancelSignal } from '../core/cancel-signal.js';
 import { type Clock, isPlausibleWallMs, type Random } from '../core/clock.js';
 import type { HubOpenParameters } from '../core/hub.js';
 import { formatSasToken, hubResource, textToSign } from '../core/sas.js';
-import { wordsOf } from '../core/thrown-words.js';
-import { ClockError, HsmError, isDpsError } from '../errors.js';
-import { checkedExportedKey, checkedSignature, checkedTlsCredential } from '../hsm-answers.js';
+import { ClockError, HsmError } from '../errors.js';
+import { askHsm, checkedExportedKey, checkedSignature, checkedTlsCredential } from '../hsm-answers.js';
 
 /** How long a token is good for: what Microsoft's clients use. */
 export const TOKEN_LIFE_SECONDS = 3600;
@@ -125,19 +124,4 @@ function requirePlausibleClock(clock: Clock): void {
     code: 'ERR_DPS_CLOCK_IMPLAUSIBLE',
     message: `The device's clock says ${clockText(clock)}, so a hub token made now would be refused as expired. Set the clock (NTP, RTC) and try again.`,
   });
-}
-
-/** An HSM may be the application's own code: what it throws becomes an HsmError, with the original as cause. */
-async function askHsm(operation: string, ask: () => Promise<unknown>): Promise<unknown> {
-  try {
-    return await ask();
-  } catch (error) {
-    if (isDpsError(error)) throw error;
-    throw new HsmError({
-      code: 'ERR_DPS_HSM_OPERATION',
-      message: `The HSM failed to ${operation}: ${wordsOf(error)}`,
-      operation,
-      cause: error,
-    });
-  }
 }

@@ -1,17 +1,19 @@
 import type { CancelSignal } from '../core/cancel-signal.js';
 import type { HubSession, TelemetryMessage, Unsubscribe } from '../core/hub.js';
-import { onCancel } from '../core/on-cancel.js';
 import { type DesiredChange, diffPatch, type JsonObject, type Twin } from '../core/twin.js';
-import { CancelledError, isDpsError, TransportError } from '../errors.js';
+import { CancelledError, isDpsError, type TransportError } from '../errors.js';
+import { Backlog, type Waiter } from './backlog.js';
 import { sessionClosed } from './hub-errors.js';
 import type { MessageListener } from './message-inbox.js';
 import { type MethodHandler, methodTaken } from './method-router.js';
-import { encodeMessage, reportText } from './outgoing-bodies.js';
+import { bytesOf, type EncodedMessage, encodeMessage, reportText } from './outgoing-bodies.js';
 import { checkFunction, checkMethodName, checkPatch, checkSignal, checkTelemetry } from './session-arguments.js';
 import { guard, type StrayErrorSink, StrayErrors } from './stray-error.js';
 
 /** So many operations wait for the hub at most; a device that is offline for days must not fill its memory. */
 export const MAX_WAITING_OPERATIONS = 1_000;
+/** And so many bytes in them, bodies and the texts of properties: a thousand of the largest messages would be 250 MB. */
+export const MAX_WAITING_BYTES: number = 8 * 1024 * 1024;
 /** A session that lives, and loses its connection under one operation so often, will not get it through. */
 const MAX_LOSSES_IN_A_SESSION = 3;
 /** Sends nothing: what is asked with it fails before that. */
@@ -31,10 +33,14 @@ interface Registration {
   detach: Unsubscribe | undefined;
 }
 
-/** An operation between two sessions. */
-interface Waiter {
-  readonly turn: number;
-  readonly wake: () => void;
+/** Something that a session is to do, now or when there is one again. */
+interface Operation<T> {
+  /** For its caller's cancellation. */
+  readonly doing: string;
+  /** What it holds while it waits. */
+  readonly bytes: number;
+  readonly signal: CancelSignal | undefined;
+  readonly work: (session: HubSession) => Promise<T>;
 }
 
 /**
@@ -53,7 +59,7 @@ export class LastingSession implements HubSession {
   #last: { readonly hostName: string; readonly deviceId: string; readonly twin: Twin } | undefined;
   #ending: { readonly error: Error | undefined } | undefined;
   /** Each waits for the next session, or the end. */
-  readonly #waiting: Set<Waiter> = new Set();
+  readonly #backlog: Backlog = new Backlog({ operations: MAX_WAITING_OPERATIONS, bytes: MAX_WAITING_BYTES });
   /** Counts operations: what was begun first is sent first, also again. */
   #turns = 0;
   #resolveClosed: (error: Error | undefined) => void = () => {};
@@ -101,7 +107,7 @@ export class LastingSession implements HubSession {
     const leave = (): void => this.#leave(session);
     session.closed.then(leave, leave);
     if (before !== undefined) this.#tellDifference(before, session.twin);
-    this.#wakeWaiting();
+    this.#backlog.wakeAll();
   }
 
   /** The session is over, or about to be; the next will come. */
@@ -122,7 +128,7 @@ export class LastingSession implements HubSession {
     this.#registrations.clear();
     this.#desiredListeners.clear();
     this.#strays.end();
-    this.#wakeWaiting();
+    this.#backlog.wakeAll();
     this.#resolveClosed(error);
   }
 
@@ -137,8 +143,14 @@ export class LastingSession implements HubSession {
     checkPatch(patch);
     checkSignal(signal, 'report()');
     // It may wait for days: it is judged now, and what the application changes in it later is another patch.
-    const taken = JSON.parse(reportText(patch)) as JsonObject;
-    const version = await this.#perform('reporting properties', signal, (session) => session.report(taken, signal));
+    const text = reportText(patch);
+    const taken = JSON.parse(text) as JsonObject;
+    const version = await this.#perform({
+      doing: 'reporting properties',
+      bytes: text.length,
+      signal,
+      work: (session) => session.report(taken, signal),
+    });
     if (this.#session !== undefined) this.#remember(this.#session);
     return version;
   }
@@ -147,7 +159,12 @@ export class LastingSession implements HubSession {
     checkTelemetry(message);
     checkSignal(signal, 'sendTelemetry()');
     const taken = takeNow(message);
-    await this.#perform('sending telemetry', signal, (session) => session.sendTelemetry(taken, signal));
+    await this.#perform({
+      doing: 'sending telemetry',
+      bytes: sizeOf(taken),
+      signal,
+      work: (session) => session.sendTelemetry(taken, signal),
+    });
   }
 
   onMessage(listener: MessageListener): Unsubscribe {
@@ -215,17 +232,13 @@ export class LastingSession implements HubSession {
     };
   }
 
-  async #perform<T>(
-    doing: string,
-    signal: CancelSignal | undefined,
-    work: (session: HubSession) => Promise<T>,
-  ): Promise<T> {
+  async #perform<T>({ doing, bytes, signal, work }: Operation<T>): Promise<T> {
     this.#turns += 1;
-    const turn = this.#turns;
-    if (this.#waiting.size >= MAX_WAITING_OPERATIONS) throw this.#backlogError();
+    const waiter: Waiter = { turn: this.#turns, bytes };
+    this.#backlog.checkRoom(bytes, this.#last?.hostName ?? 'the hub');
     let losses = 0;
     for (;;) {
-      const session = await this.#nextSession(doing, turn, signal);
+      const session = await this.#nextSession(doing, waiter, signal);
       try {
         return await work(session);
       } catch (error) {
@@ -240,47 +253,18 @@ export class LastingSession implements HubSession {
     }
   }
 
-  async #nextSession(doing: string, turn: number, signal: CancelSignal | undefined): Promise<HubSession> {
+  async #nextSession(doing: string, waiter: Waiter, signal: CancelSignal | undefined): Promise<HubSession> {
     for (;;) {
       if (signal?.aborted) throw new CancelledError({ state: doing, cause: signal.reason });
       if (this.#ending !== undefined) throw this.#closedError();
       if (this.#session !== undefined) return this.#session;
-      await this.#change(turn, signal);
+      await this.#backlog.wait(waiter, signal);
     }
-  }
-
-  /** Settles at the next session, the end, or the abort of the signal. */
-  #change(turn: number, signal: CancelSignal | undefined): Promise<void> {
-    return new Promise((resolve) => {
-      const wake = (): void => {
-        this.#waiting.delete(waiter);
-        stopListening();
-        resolve();
-      };
-      const waiter: Waiter = { turn, wake };
-      this.#waiting.add(waiter);
-      const stopListening = signal === undefined ? (): void => {} : onCancel(signal, wake);
-    });
   }
 
   /** A session that is over, if it is still the one. */
   #leave(session: HubSession): void {
     if (this.#session === session) this.detach();
-  }
-
-  #wakeWaiting(): void {
-    for (const { wake } of [...this.#waiting].sort((a, b) => a.turn - b.turn)) wake();
-  }
-
-  #backlogError(): TransportError {
-    const peer = this.#last?.hostName ?? 'the hub';
-    return new TransportError({
-      code: 'ERR_DPS_BACKLOG',
-      message: `${MAX_WAITING_OPERATIONS} operations wait for ${peer} already. Await what sendTelemetry() and report() return before the next, or drop data while the device is offline.`,
-      phase: 'established',
-      peer,
-      retryable: true,
-    });
   }
 
   #closedError(): TransportError {
@@ -289,14 +273,21 @@ export class LastingSession implements HubSession {
   }
 }
 
+/** What a message takes up, near enough: a text counts by its length. */
+function sizeOf({ body, properties = {}, ...texts }: EncodedMessage): number {
+  const parts = [...Object.entries(properties).flat(), ...Object.values(texts)];
+  return parts.reduce((sum, text) => sum + (text?.length ?? 0), body.length);
+}
+
 /** As it is now, encoded: a message may wait for days, and be sent more than once. */
-function takeNow(message: TelemetryMessage): TelemetryMessage {
+function takeNow(message: TelemetryMessage): EncodedMessage {
   const { properties, ...rest } = encodeMessage(message);
-  const isGiven = rest.body === message.body;
+  const isGiven = bytesOf(message.body) !== undefined;
   return {
     ...rest,
     ...(properties === undefined ? {} : { properties: { ...properties } }),
-    body: isGiven ? rest.body.slice() : rest.body,
+    // `slice()` of a Buffer would not copy.
+    body: isGiven ? new Uint8Array(rest.body) : rest.body,
   };
 }
 

@@ -1,3 +1,4 @@
+import { types } from 'node:util';
 import type { TelemetryMessage } from '../core/hub.js';
 import { reportedPatchProblem } from '../core/reported-patch.js';
 import type { JsonObject } from '../core/twin.js';
@@ -7,23 +8,45 @@ import { kindOf } from '../value-kind.js';
 /** A larger one would cost the connection: the hub closes it without a word. */
 export const MAX_TELEMETRY_BYTES: number = 256 * 1024;
 
+/** What is bytes whatever the machine: of items of several bytes each, nobody can tell which order is meant. */
+const BYTE_VIEWS: ReadonlySet<string> = new Set(['Uint8Array', 'Uint8ClampedArray', 'Int8Array', 'DataView']);
+
 /** A message whose body is bytes. */
 export type EncodedMessage = Omit<TelemetryMessage, 'body'> & { readonly body: Uint8Array };
 
 /**
  * The message with its body as the bytes that go out; bytes stay the very ones that were given.
  *
- * @throws {ConfigurationError} `ERR_DPS_CONFIG_OPTION` for a body that is too large or not JSON.
+ * @throws {ConfigurationError} `ERR_DPS_CONFIG_OPTION` for a body that is too large, not JSON, or made of numbers that may
+ *   mean either.
  */
 export function encodeMessage({ body, ...rest }: TelemetryMessage): EncodedMessage {
-  const isBytes = body instanceof Uint8Array;
-  const payload = isBytes ? body : encodeJson(body);
+  const bytes = bytesOf(body);
+  const payload = bytes ?? encodeJson(body);
   if (payload.length > MAX_TELEMETRY_BYTES) {
     throw wrongBody(`it has ${payload.length} bytes; the hub takes ${MAX_TELEMETRY_BYTES}`);
   }
   // The hub routes on the body only when these two are set.
-  const description = isBytes ? {} : { contentType: 'application/json', contentEncoding: 'utf-8' };
+  const description = bytes !== undefined ? {} : { contentType: 'application/json', contentEncoding: 'utf-8' };
   return { ...description, ...rest, body: payload };
+}
+
+/**
+ * The bytes of a body that is bytes, also those of another realm or shared with a worker; `undefined` for what is to go as
+ * JSON. Nothing is copied.
+ *
+ * @throws {ConfigurationError} `ERR_DPS_CONFIG_OPTION` for an array of numbers that have several bytes each.
+ */
+export function bytesOf(body: unknown): Uint8Array | undefined {
+  if (body instanceof Uint8Array) return body;
+  if (types.isAnyArrayBuffer(body)) return new Uint8Array(body);
+  if (!ArrayBuffer.isView(body)) return undefined;
+  // What it was made as, whatever class has been put on top.
+  const name = String((body as DataView | Uint8Array)[Symbol.toStringTag]);
+  if (BYTE_VIEWS.has(name)) return new Uint8Array(body.buffer, body.byteOffset, body.byteLength);
+  throw wrongBody(
+    `it is a ${name}, which may mean its numbers or its bytes; give Array.from(it) for JSON, or new Uint8Array(it.buffer, it.byteOffset, it.byteLength)`,
+  );
 }
 
 /** @throws {ConfigurationError} `ERR_DPS_CONFIG_OPTION` for a patch that the hub would refuse. */

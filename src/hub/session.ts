@@ -12,10 +12,11 @@ import {
   TWIN_DESIRED_FILTER,
   TWIN_RESPONSE_FILTER,
 } from '../core/wire/hub-mqtt.js';
+import { NEVER_CANCELLED } from '../net/abortable.js';
 import type { MqttConnection, MqttDelivery, MqttSubscription } from '../net/mqtt-engine.js';
 import { waitWithin } from './bounded-wait.js';
 import { hubConnectionInfo } from './connection-info.js';
-import { type HubCredential, makeHubCredential, type TokenLife } from './credentials.js';
+import { type HubCredential, makeHubCredential } from './credentials.js';
 import { type HubConnectRequest, hubPeer, refusalDescriber, splitHubHost } from './hub-connection.js';
 import { hubConnectionLost, requestTimedOut, sessionClosed } from './hub-errors.js';
 import { HubLine } from './hub-line.js';
@@ -26,13 +27,8 @@ import { type MqttHubOptions, type MqttHubSettings, settingsOf } from './mqtt-hu
 import { checkFunction, checkMethodName, checkPatch, checkSignal, checkTelemetry } from './session-arguments.js';
 import { StrayErrors } from './stray-error.js';
 import { telemetryPublish } from './telemetry.js';
+import { TokenWatch } from './token-watch.js';
 import { TwinClient } from './twin-client.js';
-
-/** How often the clock is looked at for a step, and how soon, at the latest, a failed renewal is tried again. */
-export const TOKEN_WATCH_MS = 60_000;
-
-/** For what is bounded by the life of its connection alone. */
-const NEVER: AbortSignal = new AbortController().signal;
 
 /**
  * Hubs over MQTT 3.1.1, on TLS or on a carrier of its own.
@@ -77,7 +73,7 @@ class MqttHubSession implements HubSession {
   #connection: MqttConnection | undefined;
   /** Counts connections, so that a late word of an earlier one is not taken for this one's. */
   #connectionNumber = 0;
-  #stopWatch: (() => void) | undefined;
+  readonly #tokenWatch: TokenWatch;
   #ending: { readonly error: Error | undefined } | undefined;
   /** Connections that are being closed. */
   readonly #closings: Set<Promise<void>> = new Set();
@@ -109,6 +105,13 @@ class MqttHubSession implements HubSession {
     });
     this.#methods = new MethodRouter({ onStrayError, respond: (...response) => this.#respond(...response) });
     this.#inbox = new MessageInbox(onStrayError);
+    this.#tokenWatch = new TokenWatch({
+      clock,
+      renew: () => this.#renewToken(),
+      isOpen: () => this.#line.isOpen,
+      onGiveUp: (error) => this.#end(error),
+      onStrayError,
+    });
     this.#want(TWIN_RESPONSE_FILTER, 0);
     this.#want(TWIN_DESIRED_FILTER, 0);
   }
@@ -190,7 +193,7 @@ class MqttHubSession implements HubSession {
     });
     // SUBSCRIBE, then GET, both on their way before the first is answered: a round trip less, and nothing is missed.
     const subscribing = this.#subscribeMissing(connection);
-    this.#twin.connected((message) => connection.publish(message, NEVER));
+    this.#twin.connected((message) => connection.publish(message, NEVER_CANCELLED));
     await subscribing;
     // Listeners may have come while that was on its way.
     while (this.#missing().length > 0) await this.#subscribeMissing(connection);
@@ -293,39 +296,16 @@ class MqttHubSession implements HubSession {
   }
 
   #watchToken(credential: HubCredential): void {
-    if (credential.kind === 'sas') this.#watchLife(credential.life);
-  }
-
-  #watchLife(life: TokenLife): void {
-    if (this.#ending !== undefined) return;
-    const delayMs = Math.min(Math.max(life.untilRenewalMs(), 0), TOKEN_WATCH_MS);
-    this.#stopWatch = this.#settings.clock.after(delayMs, () => {
-      if (life.untilRenewalMs() > 0) this.#watchLife(life);
-      else void this.#renewToken(life);
-    });
+    if (credential.kind === 'sas') this.#tokenWatch.start(credential.life);
   }
 
   /** MQTT knows no other way to renew a token than a new connection. The old one stays until the new token is there. */
-  async #renewToken(life: TokenLife): Promise<void> {
-    try {
-      const bounds = { doing: 'renewing the hub token', lifeline: this.#lifeline };
-      const credential = await waitWithin(bounds, (signal) =>
-        makeHubCredential(this.#parameters, this.#settings, signal),
-      );
-      await this.#reconnect(credential);
-    } catch (error) {
-      this.#renewalFailed(life, asError(error));
-    }
-  }
-
-  #renewalFailed(life: TokenLife, error: Error): void {
-    if (!this.#line.isOpen || life.isOver()) {
-      this.#end(error);
-      return;
-    }
-    this.#strays.take(error, 'token renewal');
-    const delayMs = Math.min(TOKEN_WATCH_MS, life.lifeMs / 20);
-    this.#stopWatch = this.#settings.clock.after(delayMs, () => void this.#renewToken(life));
+  async #renewToken(): Promise<void> {
+    const bounds = { doing: 'renewing the hub token', lifeline: this.#lifeline };
+    const credential = await waitWithin(bounds, (signal) =>
+      makeHubCredential(this.#parameters, this.#settings, signal),
+    );
+    await this.#reconnect(credential);
   }
 
   /** Replaces the connection; the session and its handle stay. What is under way is given time to finish first. */
@@ -381,7 +361,7 @@ class MqttHubSession implements HubSession {
     if (this.#ending !== undefined) return;
     this.#ending = { error };
     const reason = error ?? this.#closedError();
-    this.#stopWatch?.();
+    this.#tokenWatch.end();
     this.#twin.end(reason);
     this.#methods.end();
     this.#inbox.end();

@@ -39,6 +39,14 @@ export function abortable<T>(
   });
 }
 
+/** For what is bounded by the life of its connection alone. */
+export const NEVER_CANCELLED: CancelSignal = {
+  aborted: false,
+  reason: undefined,
+  addEventListener: () => {},
+  removeEventListener: () => {},
+};
+
 /** Aborts when either of two signals does; the first one's reason counts. Holds nothing that would have to be freed. */
 export function eitherSignal(first: CancelSignal, second: CancelSignal): CancelSignal {
   return {

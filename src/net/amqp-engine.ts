@@ -2,18 +2,14 @@ import type { Duplex } from 'node:stream';
 import type { Delivery, EventContext, Receiver, Sender } from 'rhea';
 import type { CancelSignal } from '../core/cancel-signal.js';
 import type { Clock } from '../core/clock.js';
+import { excerptOf } from '../core/json-body.js';
 import { asError } from '../core/thrown-words.js';
 import type { AmqpPropertyList, AmqpRefusal } from '../core/wire/dps-amqp.js';
 import { isDpsError, ProtocolError } from '../errors.js';
 import { abortable } from './abortable.js';
 import { AmqpFrameCutter } from './amqp-frames.js';
-import {
-  connectionLost,
-  connectTimedOut,
-  type FailurePoint,
-  sessionClosed,
-  transportErrorFrom,
-} from './connection-errors.js';
+import { ConnectionEnd } from './connection-end.js';
+import { connectionLost, connectTimedOut, type FailurePoint, sessionClosed } from './connection-errors.js';
 import { bodyBytesOf, createRheaClient, dataMessage, type RheaClient } from './rhea-client.js';
 
 /** An AMQP 1.0 connection that is open on both sides. Never reconnects, never retries. */
@@ -104,9 +100,6 @@ export function openAmqp(options: AmqpOpenOptions, signal: CancelSignal): Promis
   });
 }
 
-/** How long `close()` waits for CLOSE to leave before it cuts the connection. */
-const CLOSE_GRACE_MS = 1000;
-
 /** AMQP 1.0, part 2, section 2.7.9: CLOSE without an error, on channel 0. */
 const CLOSE: Uint8Array = Uint8Array.of(0, 0, 0, 12, 2, 0, 0, 0, 0, 0x53, 0x18, 0x45);
 /** Section 2.4.5: a frame without a body says that its sender is alive. */
@@ -122,14 +115,11 @@ const SASL_OUTCOMES: Readonly<Record<string, string>> = { 1: 'auth', 2: 'sys', 3
 
 interface Opening {
   readonly accept: () => void;
-  readonly refuse: (refusal: AmqpRefusal) => void;
+  readonly refuse: Refuse;
   readonly reject: (reason: unknown) => void;
 }
 
-interface Operation {
-  readonly refuse: (refusal: AmqpRefusal) => void;
-  readonly reject: (reason: unknown) => void;
-}
+type Refuse = (refusal: AmqpRefusal) => void;
 
 /** rhea for encoding, sessions, links and credit. When the connection ends, and with what error, is decided here. */
 class RheaConnection implements AmqpConnection {
@@ -138,23 +128,23 @@ class RheaConnection implements AmqpConnection {
   readonly #options: AmqpOpenOptions;
   readonly #rhea: RheaClient;
   readonly #cutter = new AmqpFrameCutter(MAX_AMQP_FRAME_BYTES);
-  readonly #pending: Set<Operation> = new Set();
+  readonly #ending: ConnectionEnd;
+  /** What the peer's no answers, as long as it is under way. */
+  readonly #refusable: Set<Refuse> = new Set();
   readonly #replies: Map<string, (message: AmqpMessage) => void> = new Map();
-  readonly #deliveries: Map<unknown, Operation> = new Map();
+  readonly #deliveries: Map<unknown, Refuse> = new Map();
   #opening: Opening | undefined;
   #links: { readonly sender: Sender; readonly receiver: Receiver } | undefined;
   #onLinkEvent: () => void = () => {};
   #stopOpenTimer: () => void = () => {};
   #stopHeartbeat: () => void = () => {};
   #unfinishedBytes = 0;
-  /** Set once, by whatever ended the connection first; `error` is undefined after `close()`. */
-  #ending: { readonly error: Error | undefined } | undefined;
 
   constructor(options: AmqpOpenOptions, opening: Opening) {
-    const { socket, hostName, containerId, sasl } = options;
+    const { socket, peer, hostName, containerId, sasl, clock } = options;
     this.#options = options;
     this.#opening = opening;
-    this.peer = options.peer;
+    this.peer = peer;
     this.#rhea = createRheaClient({
       socket,
       hostName,
@@ -162,19 +152,13 @@ class RheaConnection implements AmqpConnection {
       maxFrameBytes: MAX_AMQP_FRAME_BYTES,
       sasl: sasl === undefined ? undefined : { ...sasl, respond: (challenge) => this.#respond(sasl, challenge) },
       onRespond: (isPending) => (isPending ? this.stopOpenTimer() : this.#startOpenTimer()),
-      onEnd: () => this.#endSoon(() => connectionLost(this.#here())),
+      onEnd: () => this.#ending.endSoon(() => connectionLost(this.#here())),
     });
-    this.closed = new Promise((resolve) => {
-      socket.once('close', () => {
-        this.#end(() => connectionLost(this.#here()));
-        resolve(this.#ending?.error);
-      });
-    });
-    if (socket.destroyed) {
-      this.#end(() => transportErrorFrom(socket.errored ?? undefined, this.#here()));
-      return;
-    }
-    this.#watchSocket(socket);
+    const onEnd = (reason: Error): void => this.#release(reason);
+    this.#ending = new ConnectionEnd({ socket, peer, clock, here: () => this.#here(), onEnd });
+    this.closed = this.#ending.closed;
+    if (this.#ending.isOver) return;
+    socket.on('data', (chunk: Uint8Array) => this.#receive(chunk));
     this.#watchRhea();
     this.#startOpenTimer();
   }
@@ -195,11 +179,11 @@ class RheaConnection implements AmqpConnection {
 
   request(message: AmqpRequest, signal: CancelSignal): Promise<AmqpMessage | AmqpRefusal> {
     const { correlationId, applicationProperties, body } = message;
-    return this.#operation<AmqpMessage>(signal, (resolve, operation) => {
+    return this.#operation<AmqpMessage>(signal, (resolve, refuse) => {
       const properties = { correlation_id: correlationId, application_properties: { ...applicationProperties } };
       const delivery = this.#links?.sender.send(dataMessage(body, properties));
       this.#replies.set(correlationId, resolve);
-      this.#deliveries.set(delivery, operation);
+      this.#deliveries.set(delivery, refuse);
       return () => {
         this.#replies.delete(correlationId);
         this.#deliveries.delete(delivery);
@@ -207,17 +191,8 @@ class RheaConnection implements AmqpConnection {
     });
   }
 
-  async close(): Promise<void> {
-    if (this.#ending === undefined) {
-      const { socket, clock } = this.#options;
-      this.#ending = { error: undefined };
-      this.#release();
-      const stopTimer = clock.after(CLOSE_GRACE_MS, () => socket.destroy());
-      socket.end(CLOSE, () => socket.destroy());
-      await this.closed;
-      stopTimer();
-    }
-    await this.closed;
+  close(): Promise<void> {
+    return this.#ending.close(CLOSE);
   }
 
   stopOpenTimer(): void {
@@ -225,10 +200,10 @@ class RheaConnection implements AmqpConnection {
   }
 
   #startOpenTimer(): void {
-    if (this.#opening === undefined || this.#ending !== undefined) return;
+    if (this.#opening === undefined || this.#ending.isOver) return;
     const { clock, openTimeoutMs = DEFAULT_AMQP_OPEN_TIMEOUT_MS } = this.#options;
     this.#stopOpenTimer = clock.after(openTimeoutMs, () =>
-      this.#end(() => connectTimedOut(this.#here(), openTimeoutMs)),
+      this.#ending.end(() => connectTimedOut(this.#here(), openTimeoutMs)),
     );
   }
 
@@ -236,7 +211,7 @@ class RheaConnection implements AmqpConnection {
     try {
       return await sasl.respond(challenge);
     } catch (error) {
-      this.#end(() => asError(error));
+      this.#ending.end(() => asError(error));
       throw error;
     }
   }
@@ -254,12 +229,6 @@ class RheaConnection implements AmqpConnection {
     return { receiver, sender: connection.open_sender({ ...common, target: { address } }) };
   }
 
-  #watchSocket(socket: Duplex): void {
-    socket.on('error', (error) => this.#end(() => transportErrorFrom(error, this.#here())));
-    socket.on('data', (chunk: Uint8Array) => this.#receive(chunk));
-    socket.once('end', () => this.#endSoon(() => connectionLost(this.#here())));
-  }
-
   #watchRhea(): void {
     const { connection } = this.#rhea;
     const on = (names: readonly string[], listener: (context: EventContext) => void): void => {
@@ -271,21 +240,22 @@ class RheaConnection implements AmqpConnection {
     on(['rejected', 'released', 'modified'], ({ delivery }) => this.#onRejected(delivery));
     on(['receiver_error', 'sender_error'], ({ receiver, sender }) => this.#onRefused((receiver ?? sender)?.error));
     on(['session_error'], ({ session }) => this.#onRefused(session?.error));
-    on(['receiver_close', 'sender_close', 'session_close'], () => this.#endSoon(() => connectionLost(this.#here())));
+    on(['receiver_close', 'sender_close', 'session_close'], () =>
+      this.#ending.endSoon(() => connectionLost(this.#here())),
+    );
     on(['connection_error'], (context) => this.#onConnectionError(context));
-    on(['connection_close'], () => this.#endSoon(() => connectionLost(this.#here())));
-    on(['protocol_error', 'error'], (error) => this.#end(() => this.#breach(wordsOf(error))));
-    on(['disconnected'], () => {});
+    on(['connection_close'], () => this.#ending.endSoon(() => connectionLost(this.#here())));
+    on(['protocol_error', 'error'], (error) => this.#ending.end(() => this.#breach(wordsOf(error))));
   }
 
   #receive(chunk: Uint8Array): void {
     const { units, problem } = this.#cutter.cut(chunk);
     for (const unit of units) {
-      if (this.#ending !== undefined) return;
+      if (this.#ending.isOver) return;
       this.#rhea.push(unit);
       this.#measure(unit);
     }
-    if (problem !== undefined) this.#endSoon(() => this.#breach(problem));
+    if (problem !== undefined) this.#ending.endSoon(() => this.#breach(problem));
   }
 
   /** rhea keeps what it has of a message until it has all of it. */
@@ -294,16 +264,17 @@ class RheaConnection implements AmqpConnection {
     const isUnfinished = (receiver as { readonly _incomplete?: unknown } | undefined)?._incomplete !== undefined;
     this.#unfinishedBytes = isUnfinished ? this.#unfinishedBytes + unit.length : 0;
     if (this.#unfinishedBytes > MAX_AMQP_MESSAGE_BYTES) {
-      this.#end(() => this.#breach(`a message of more than ${MAX_AMQP_MESSAGE_BYTES} bytes`));
+      this.#ending.end(() => this.#breach(`a message of more than ${MAX_AMQP_MESSAGE_BYTES} bytes`));
     }
   }
 
   #onOpen(): void {
     const opening = this.#opening;
-    if (opening === undefined || this.#ending !== undefined) return;
+    if (opening === undefined || this.#ending.isOver) return;
+    // It reads what the peer's OPEN says, and may fail at it: until then there is somebody to hear of that.
+    this.#beatFor(this.#rhea.connection);
     this.#opening = undefined;
     this.stopOpenTimer();
-    this.#beatFor(this.#rhea.connection);
     opening.accept();
   }
 
@@ -332,14 +303,14 @@ class RheaConnection implements AmqpConnection {
 
   #onRejected(delivery: Delivery | undefined): void {
     const { error } = Object(delivery?.remote_state) as { readonly error?: unknown };
-    this.#deliveries.get(delivery)?.refuse(refusalOf(error));
+    this.#deliveries.get(delivery)?.(refusalOf(error));
   }
 
   /** The service ended a link or a session, and said why: that answers whatever waits. */
   #onRefused(error: unknown): void {
     const refusal = refusalOf(error);
-    for (const operation of this.#pending) operation.refuse(refusal);
-    this.#endSoon(() => connectionLost(this.#here(), new Error(refusal.condition)));
+    for (const refuse of this.#refusable) refuse(refusal);
+    this.#ending.endSoon(() => connectionLost(this.#here(), new Error(excerptOf(refusal.condition))));
   }
 
   #onConnectionError({ error }: EventContext): void {
@@ -351,58 +322,35 @@ class RheaConnection implements AmqpConnection {
     } else if (code !== '') {
       const condition = `sasl:${SASL_OUTCOMES[code] ?? 'auth'}`;
       opening.refuse({ condition, description: '', info: {} });
-      this.#end(() => sessionClosed(this.peer));
+      this.#ending.end(() => sessionClosed(this.peer));
     } else if (/^(No suitable mechanism|SASL)/.test(text)) {
-      this.#end(() => this.#breach(`no SASL mechanism ${this.#options.sasl?.mechanism ?? ''}`));
+      this.#ending.end(() => this.#breach(`no SASL mechanism ${this.#options.sasl?.mechanism ?? ''}`));
     } else {
       const { condition } = refusalOf(error);
-      this.#endSoon(() => connectionLost(this.#here(), new Error(condition)));
+      this.#ending.endSoon(() => connectionLost(this.#here(), new Error(excerptOf(condition))));
     }
   }
 
   #operation<T>(
     signal: CancelSignal,
-    start: (resolve: (value: T) => void, operation: Operation) => () => void,
+    start: (resolve: (value: T) => void, refuse: Refuse) => () => void,
   ): Promise<T | AmqpRefusal> {
-    return abortable<T | AmqpRefusal>(signal, (resolve, reject) => {
-      if (this.#ending !== undefined) {
-        reject(this.#reasonToReject());
-        return () => {};
-      }
-      const operation: Operation = { refuse: resolve, reject };
-      this.#pending.add(operation);
-      const release = start(resolve, operation);
+    return this.#ending.unlessOver<T | AmqpRefusal>(signal, (settle) => {
+      const refuse: Refuse = (refusal) => settle(refusal);
+      this.#refusable.add(refuse);
+      const release = start(settle, refuse);
       return () => {
-        this.#pending.delete(operation);
+        this.#refusable.delete(refuse);
         release();
       };
     });
   }
 
-  /** The chunk that gives the reason to end may have brought a reply, too: rhea tells of that a tick later. */
-  #endSoon(reason: () => Error): void {
-    setImmediate(() => this.#end(reason));
-  }
-
-  /** The first reason wins. */
-  #end(reason: () => Error): void {
-    if (this.#ending !== undefined) return;
-    this.#ending = { error: reason() };
-    this.#release();
-    this.#options.socket.destroy();
-  }
-
-  #release(): void {
+  #release(reason: Error): void {
     this.stopOpenTimer();
     this.#stopHeartbeat();
     this.#rhea.stop();
-    const reason = this.#reasonToReject();
     this.#opening?.reject(reason);
-    for (const operation of this.#pending) operation.reject(reason);
-  }
-
-  #reasonToReject(): Error {
-    return this.#ending?.error ?? sessionClosed(this.peer);
   }
 
   #breach(got: string): ProtocolError {
@@ -433,8 +381,9 @@ function refusalOf(error: unknown): AmqpRefusal {
   };
 }
 
-/** rhea's own words: types, lengths and names of frames, never their content. */
+/** rhea's own words: types, lengths and names, and what a peer wrote where a number should be. */
 function wordsOf(error: unknown): string {
-  if (isDpsError(error) || error instanceof Error) return error.message;
+  if (isDpsError(error)) return error.message;
+  if (error instanceof Error) return excerptOf(error.message);
   return 'something that cannot be read';
 }

@@ -1,6 +1,13 @@
 import { peerName } from './connection-errors.js';
 import type { ProxyAddress, ProxyTarget } from './proxy-choice.js';
-import { type ProxyDialogue, type ProxyStep, proxyAuthRefused, proxyGarbled, proxyRefused } from './proxy-dialogue.js';
+import {
+  askForLeave,
+  type ProxyDialogue,
+  type ProxyStep,
+  proxyAuthRefused,
+  proxyGarbled,
+  proxyRefused,
+} from './proxy-dialogue.js';
 
 /** A proxy that says more than this in its header says nothing that is of use here. */
 export const MAX_CONNECT_REPLY_BYTES: number = 16 * 1024;
@@ -56,12 +63,11 @@ function refusalOf(status: number, proxy: ProxyAddress, target: ProxyTarget): Er
   // Some (tinyproxy) say 401 to a wrong password, and 407 to none.
   if (status === 407 || status === 401) return proxyAuthRefused(proxy, target, `HTTP status ${status}`);
   const isPassing = status === 408 || status === 429 || status >= 500;
-  return proxyRefused(proxy, target, `HTTP status ${status}`, adviceFor(status, target.port), isPassing);
+  return proxyRefused(proxy, target, `HTTP status ${status}`, adviceFor(status, target), isPassing);
 }
 
-function adviceFor(status: number, port: number): string {
-  if (status === 403)
-    return `It does not allow this: have host and port ${port} allowed there, or use a transport over port 443.`;
+function adviceFor(status: number, target: ProxyTarget): string {
+  if (status === 403) return `It does not allow this. ${askForLeave(target)}`;
   if (status === 501 || status === 405 || status === 400) return 'Check that it is a proxy that takes CONNECT.';
   if (status >= 500) return 'It did not reach the target: look at its log, and at the name and network there.';
   return 'Look at the log of the proxy.';

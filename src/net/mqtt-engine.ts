@@ -4,13 +4,8 @@ import type { Clock } from '../core/clock.js';
 import { asError } from '../core/thrown-words.js';
 import { ConfigurationError, ProtocolError, TransportError } from '../errors.js';
 import { abortable } from './abortable.js';
-import {
-  connectionLost,
-  connectTimedOut,
-  type FailurePoint,
-  sessionClosed,
-  transportErrorFrom,
-} from './connection-errors.js';
+import { ConnectionEnd } from './connection-end.js';
+import { connectionLost, connectTimedOut, type FailurePoint } from './connection-errors.js';
 import { createMqttJsClient, type MqttJsClient } from './mqtt-js.js';
 import { MqttPacketMeter } from './mqtt-packet-meter.js';
 
@@ -109,9 +104,6 @@ interface MqttJsPacket {
   readonly granted?: unknown;
 }
 
-/** How long `close()` waits for DISCONNECT to leave before it cuts the connection. */
-const CLOSE_GRACE_MS = 1000;
-
 /** DPS and hubs send 256 KB at most; MQTT would let a peer fill 256 MB of memory with one packet. */
 export const MAX_PACKET_BYTES: number = 1024 * 1024;
 
@@ -140,35 +132,25 @@ class MqttJsConnection implements MqttConnection {
   sessionPresent = false;
   readonly #options: MqttOpenOptions;
   readonly #client: MqttJsClient;
-  readonly #pending: Set<(reason: unknown) => void> = new Set();
+  readonly #ending: ConnectionEnd;
   /** How many results the SUBACK of a SUBSCRIBE must have, by packet identifier. */
   readonly #awaitedGrants: Map<number, number> = new Map();
   readonly #meter: MqttPacketMeter = new MqttPacketMeter(MAX_PACKET_BYTES);
   #unsentAcknowledgements = 0;
   #isAccepted = false;
-  /** Set once, by whatever ended the connection first; `error` is undefined after `close()`. */
-  #ending: { readonly error: Error | undefined } | undefined;
 
   constructor(options: MqttOpenOptions, accept: () => void, refuse: (reason: unknown) => void) {
-    const { socket } = options;
+    const { socket, peer, clock } = options;
     this.#options = options;
-    this.peer = options.peer;
-    this.#pending.add(refuse);
+    this.peer = peer;
     this.#client = createMqttJsClient(options);
-    this.closed = new Promise((resolve) => {
-      socket.once('close', () => {
-        this.#end(() => connectionLost(this.#here()));
-        resolve(this.#ending?.error);
-      });
-    });
-    if (socket.destroyed) {
-      this.#end(() => transportErrorFrom(socket.errored ?? undefined, this.#here()));
-      return;
-    }
-    this.#watchSocket(socket);
+    // Before MQTT.js's own listeners: the cause of an end must be known before its consequences.
+    this.#ending = new ConnectionEnd({ socket, peer, clock, here: () => this.#here(), onEnd: refuse });
+    this.closed = this.#ending.closed;
+    if (this.#ending.isOver) return;
+    socket.on('data', (chunk: Uint8Array) => this.#measure(chunk));
     this.#watchClient(() => {
       this.#isAccepted = true;
-      this.#pending.delete(refuse);
       accept();
     });
     this.#client.connect();
@@ -177,52 +159,38 @@ class MqttJsConnection implements MqttConnection {
   subscribe(filters: readonly MqttSubscription[], signal: CancelSignal): Promise<void> {
     const wanted = Object.fromEntries(filters.map(({ topicFilter, qos }) => [topicFilter, { qos }]));
     const names = Object.keys(wanted);
-    return this.#operation(signal, (resolve, reject) => {
+    return this.#ending.unlessOver<void>(signal, (resolve, reject) => {
       for (const name of names) if (MISPLACED_WILDCARD.test(name)) throw wildcardError(name);
       this.#client.subscribe(wanted, (error) => {
         if (error === null) resolve();
         else this.#onSubscribeError(error, names, reject);
       });
       this.#awaitedGrants.set(this.#client.getLastMessageId(), names.length);
+      return () => {};
     });
   }
 
   publish(message: MqttPublish, signal: CancelSignal): Promise<void> {
     const { topic, qos, payload } = message;
     const bytes = Buffer.from(payload.buffer, payload.byteOffset, payload.byteLength);
-    return this.#operation(signal, (resolve) => {
+    return this.#ending.unlessOver<void>(signal, (resolve) => {
       if (/[#+]/.test(topic)) throw wildcardError(topic);
       this.#client.publish(topic, bytes, { qos }, (error) => {
         if (error === null || error === undefined) resolve();
         else this.#onOperationCut(error);
       });
+      return () => {};
     });
   }
 
-  async close(): Promise<void> {
-    if (this.#ending === undefined) {
-      const { socket, clock } = this.#options;
-      this.#ending = { error: undefined };
-      this.#rejectPending();
-      const stopTimer = clock.after(CLOSE_GRACE_MS, () => socket.destroy());
-      // MQTT.js's own `end` waits for every outstanding acknowledgement first: for ever, with a broker gone silent.
-      socket.end(DISCONNECT, () => socket.destroy());
-      await this.closed;
-      stopTimer();
-    }
-    await this.closed;
+  /** MQTT.js's own `end` waits for every outstanding acknowledgement first: for ever, with a broker gone silent. */
+  close(): Promise<void> {
+    return this.#ending.close(DISCONNECT);
   }
 
   /** The broker did not answer CONNECT in time. */
   giveUp(timeoutMs: number): void {
-    this.#end(() => connectTimedOut(this.#here(), timeoutMs));
-  }
-
-  #watchSocket(socket: Duplex): void {
-    // Before MQTT.js's own listeners: the cause of an end must be known before its consequences.
-    socket.on('error', (error) => this.#end(() => transportErrorFrom(error, this.#here())));
-    socket.on('data', (chunk: Uint8Array) => this.#measure(chunk));
-    socket.once('end', () => this.#endSoon(() => connectionLost(this.#here())));
+    this.#ending.end(() => connectTimedOut(this.#here(), timeoutMs));
   }
 
   #watchClient(accept: () => void): void {
@@ -230,28 +198,28 @@ class MqttJsConnection implements MqttConnection {
     client.on('packetreceive', (packet) => this.#inspect(packet));
     client.once('connect', (connack) => {
       this.sessionPresent = connack.sessionPresent;
-      if (this.#ending === undefined) accept();
+      if (!this.#ending.isOver) accept();
     });
     // Refusals, pings and the socket are dealt with elsewhere: what is left is MQTT that the parser or the client could not take.
-    client.on('error', (error) => this.#end(() => this.#breach(error.message)));
+    client.on('error', (error) => this.#ending.end(() => this.#breach(error.message)));
     client.onKeepaliveTimeout = () =>
-      this.#end(() => connectionLost(this.#here(), new Error('no answer to a keep-alive ping')));
+      this.#ending.end(() => connectionLost(this.#here(), new Error('no answer to a keep-alive ping')));
     client.handleMessage = (packet, callback) => this.#deliver(packet, callback);
   }
 
   /** MQTT.js keeps what it has of a packet until it has all of it. */
   #measure(chunk: Uint8Array): void {
     if (this.#meter.exceeds(chunk))
-      this.#endSoon(() => this.#breach(`a packet of more than ${MAX_PACKET_BYTES} bytes`));
+      this.#ending.endSoon(() => this.#breach(`a packet of more than ${MAX_PACKET_BYTES} bytes`));
   }
 
   /** Sees every packet before MQTT.js acts on it. */
   #inspect(packet: MqttJsPacket): void {
     const { cmd = 'unknown', returnCode } = packet;
     const isRefusal = cmd === 'connack' && returnCode !== undefined && returnCode !== 0;
-    if (isRefusal) this.#end(() => connackRefusal(returnCode, this.#options));
+    if (isRefusal) this.#ending.end(() => connackRefusal(returnCode, this.#options));
     const problem = this.#problemWith(cmd, packet);
-    if (problem !== undefined) this.#end(() => this.#breach(problem));
+    if (problem !== undefined) this.#ending.end(() => this.#breach(problem));
   }
 
   #problemWith(cmd: string, packet: MqttJsPacket): string | undefined {
@@ -280,7 +248,7 @@ class MqttJsConnection implements MqttConnection {
     const { topic, payload, qos, messageId } = packet;
     const isAcknowledged = qos === 1 && messageId !== undefined;
     try {
-      if (this.#ending === undefined) {
+      if (!this.#ending.isOver) {
         this.#options.onMessage({
           topic,
           payload: bytesOf(payload),
@@ -288,7 +256,7 @@ class MqttJsConnection implements MqttConnection {
         });
       }
     } catch (error) {
-      this.#end(() => asError(error));
+      this.#ending.end(() => asError(error));
     }
     if (isAcknowledged) callback(PUBACK_IS_OURS);
     else callback();
@@ -297,7 +265,7 @@ class MqttJsConnection implements MqttConnection {
   #acknowledgerOf(messageId: number): () => void {
     let isSent = false;
     return () => {
-      if (isSent || this.#ending !== undefined) return;
+      if (isSent || this.#ending.isOver) return;
       isSent = true;
       this.#unsentAcknowledgements += 1;
       // MQTT 3.1.1, section 3.4: PUBACK.
@@ -305,7 +273,9 @@ class MqttJsConnection implements MqttConnection {
         this.#unsentAcknowledgements -= 1;
       });
       if (this.#unsentAcknowledgements > MAX_UNSENT_ACKNOWLEDGEMENTS) {
-        this.#end(() => connectionLost(this.#here(), new Error('it sends messages and reads no acknowledgements')));
+        this.#ending.end(() =>
+          connectionLost(this.#here(), new Error('it sends messages and reads no acknowledgements')),
+        );
       }
     };
   }
@@ -332,44 +302,7 @@ class MqttJsConnection implements MqttConnection {
    * then rejects ours. Ending the connection here, later, is for the case that neither comes.
    */
   #onOperationCut(error: Error): void {
-    queueMicrotask(() => this.#end(() => connectionLost(this.#here(), error)));
-  }
-
-  #operation(
-    signal: CancelSignal,
-    start: (resolve: () => void, reject: (reason: unknown) => void) => void,
-  ): Promise<void> {
-    return abortable<void>(signal, (resolve, reject) => {
-      if (this.#ending !== undefined) {
-        reject(this.#reasonToReject());
-        return () => {};
-      }
-      start(resolve, reject);
-      this.#pending.add(reject);
-      return () => this.#pending.delete(reject);
-    });
-  }
-
-  /** One chunk may hold packets and the reason to end: MQTT.js handles a packet per tick, let it finish. */
-  #endSoon(reason: () => Error): void {
-    setImmediate(() => this.#end(reason));
-  }
-
-  /** The first reason wins. */
-  #end(reason: () => Error): void {
-    if (this.#ending !== undefined) return;
-    this.#ending = { error: reason() };
-    this.#rejectPending();
-    this.#options.socket.destroy();
-  }
-
-  #rejectPending(): void {
-    const reason = this.#reasonToReject();
-    for (const reject of this.#pending) reject(reason);
-  }
-
-  #reasonToReject(): Error {
-    return this.#ending?.error ?? sessionClosed(this.peer);
+    queueMicrotask(() => this.#ending.end(() => connectionLost(this.#here(), error)));
   }
 
   #breach(got: string): ProtocolError {

@@ -50,6 +50,11 @@ export function proxyRefused(
   );
 }
 
+/** For who is not allowed through. Many proxies lead to port 443 and nowhere else. */
+export function askForLeave({ port }: ProxyTarget): string {
+  return `Have host and port ${port} allowed there${port === 443 ? '' : ', or use a transport over port 443'}.`;
+}
+
 /** What answers is no such proxy. */
 export function proxyGarbled(proxy: ProxyAddress, got: string): TransportError {
   const kind = proxy.kind === 'http' ? 'an HTTP' : 'a SOCKS5';

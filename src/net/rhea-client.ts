@@ -2,6 +2,7 @@ import { EventEmitter } from 'node:events';
 import type { Duplex } from 'node:stream';
 import rhea, { type Connection, type ConnectionOptions, type EventContext, type Message } from 'rhea';
 import type { AmqpSasl } from './amqp-engine.js';
+import { guardConnection } from './amqp-guard.js';
 
 /** What rhea is told to say. */
 export interface RheaSettings {
@@ -34,6 +35,9 @@ export function createRheaClient(settings: RheaSettings): RheaClient {
   const pipe = new RheaPipe(settings);
   const container = rhea.create_container({ id: settings.containerId });
   const connection = container.create_connection(optionsOf(settings, pipe));
+  guardConnection(connection);
+  // Where nobody listens, rhea tells the console.
+  connection.on('disconnected', () => {});
   connection.connect();
   return {
     connection,

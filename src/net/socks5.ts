@@ -1,6 +1,13 @@
 import { isIP } from 'node:net';
 import type { ProxyAddress, ProxyTarget } from './proxy-choice.js';
-import { type ProxyDialogue, type ProxyStep, proxyAuthRefused, proxyGarbled, proxyRefused } from './proxy-dialogue.js';
+import {
+  askForLeave,
+  type ProxyDialogue,
+  type ProxyStep,
+  proxyAuthRefused,
+  proxyGarbled,
+  proxyRefused,
+} from './proxy-dialogue.js';
 
 const NO_AUTHENTICATION = 0x00;
 const USERNAME_PASSWORD = 0x02;
@@ -75,10 +82,7 @@ const REPLIES: Readonly<Record<number, { readonly said: string; readonly retryab
 
 function replyRefusal(code: number, proxy: ProxyAddress, target: ProxyTarget): Error {
   const { said, retryable } = REPLIES[code] ?? { said: 'unknown', retryable: true };
-  const advice =
-    code === 2
-      ? `Have host and port ${target.port} allowed there, or use a transport over port 443.`
-      : 'Look at the log of the proxy, and at the name and network there.';
+  const advice = code === 2 ? askForLeave(target) : 'Look at the log of the proxy, and at the name and network there.';
   return proxyRefused(proxy, target, `SOCKS reply ${code}, ${said}`, advice, retryable);
 }
 

@@ -1,14 +1,14 @@
 import { join } from 'node:path';
 import type { CancelSignal } from '../core/cancel-signal.js';
+import { throwIfCancelled, unlessCancelled } from '../core/cancellation.js';
 import { type DeviceRecord, decodeRecord, encodeRecord, MAX_RECORD_BYTES } from '../core/record.js';
 import type { LoadedRecord, RecordStore } from '../core/store.js';
 import { type AbContent, AbFile } from '../durable/ab-file.js';
-import { throwIfCancelled, unlessCancelled } from '../durable/cancellation.js';
 import type { DurableIo } from '../durable/durable-io.js';
 import { type FileLock, lockFile } from '../durable/file-lock.js';
 import type { ProcessTable } from '../durable/process-table.js';
-import { newerFormatError, type StoreStep } from '../durable/store-failure.js';
-import { ConfigurationError, isDpsError, type StoreOperation } from '../errors.js';
+import { newerFormatError, type StoreStep, storeError } from '../durable/store-failure.js';
+import { ConfigurationError, type DpsError, isDpsError, type StoreError, type StoreOperation } from '../errors.js';
 
 export interface FileRecordStoreOptions {
   /** A folder of the device alone, on a disk of this machine. Made when missing, mode 0700; the folders above it are not. */
@@ -25,7 +25,8 @@ export type FileRecordStore = RecordStore & Required<Pick<RecordStore, 'close'>>
 
 /**
  * Keeps the record in `NAME.a` and `NAME.b` (see `AbFile`). From its first call on it holds the lock `NAME.lock`, until
- * `close()`: two programs that are one device would fight for its hub. A record is read without the lock where none can be
+ * `close()`: two programs that are one device would fight for its hub. Should somebody remove the folder meanwhile, the next
+ * call takes the lock again, or fails with `ERR_DPS_STORE_LOCKED` if another process was faster. A record is read without the lock where none can be
  * made because the disk is full or read-only: the device starts from it all the same, and saving is what fails.
  *
  * Fails with `StoreError`: `ERR_DPS_STORE_LOCKED` while another store holds the lock, `ERR_DPS_STORE_NEWER_FORMAT` (from
@@ -88,13 +89,28 @@ class AbRecordStore implements FileRecordStore {
     });
   }
 
+  /** Also when it is held already: a folder that was removed meanwhile took the lock along, and others see none. */
   async #takeLock(signal: CancelSignal): Promise<void> {
+    if (this.#lock !== undefined && (await this.#lock.isHeld())) return;
+    const isLost = this.#lock !== undefined;
     const { directory, io, processes } = this.#options;
-    this.#lock ??= await lockFile(join(directory, `${nameOf(this.#options)}.lock`), {
+    const taking = lockFile(join(directory, `${nameOf(this.#options)}.lock`), {
       signal,
       ...(io === undefined ? {} : { io }),
       ...(processes === undefined ? {} : { processes }),
     });
+    this.#lock = await taking.catch((error: unknown) => {
+      throw isLost && isDpsError(error) && error.code === 'ERR_DPS_STORE_LOCKED' ? this.#lostLock(error) : error;
+    });
+  }
+
+  #lostLock(cause: DpsError): StoreError {
+    return storeError(
+      'ERR_DPS_STORE_LOCKED',
+      this.#step('lock'),
+      `was in use by this process when somebody removed its lock, or the folder; another process uses it now: ${cause.message} Two processes are one device: end one of them, and remove no folder that is in use.`,
+      cause,
+    );
   }
 
   /** Without room for a lock there may still be a record to start from, or one to make room by. */
@@ -114,11 +130,13 @@ class AbRecordStore implements FileRecordStore {
       return work();
     });
     this.#last = result.catch(() => undefined);
-    return unlessCancelled(signal, state, result);
+    return unlessCancelled(signal, state, () => result);
   }
 }
 
 const DEFAULT_NAME = 'device';
+/** DPS knows the rest. */
+const INSTEAD_OF_NEWER = 'have the store forgotten to start afresh';
 
 function nameOf({ name }: FileRecordStoreOptions): string {
   return name ?? DEFAULT_NAME;
@@ -136,7 +154,13 @@ function recordFile(options: FileRecordStoreOptions): AbFile {
       'The name of the store must be 1 to 64 letters, digits, - or _, a letter or digit first.',
     );
   }
-  return new AbFile({ directory, name, maxBytes: MAX_RECORD_BYTES, ...(io === undefined ? {} : { io }) });
+  return new AbFile({
+    directory,
+    name,
+    maxBytes: MAX_RECORD_BYTES,
+    insteadOfNewer: INSTEAD_OF_NEWER,
+    ...(io === undefined ? {} : { io }),
+  });
 }
 
 function loadedRecordOf(content: AbContent, step: StoreStep): LoadedRecord {
@@ -149,7 +173,7 @@ function loadedRecordOf(content: AbContent, step: StoreStep): LoadedRecord {
     case 'damaged':
       return { kind: 'damaged', what: [decoded.what, ...(damaged === undefined ? [] : [damaged])].join(' ') };
     case 'newer':
-      throw newerFormatError(step, decoded.format);
+      throw newerFormatError(step, decoded.format, INSTEAD_OF_NEWER);
   }
 }
 

@@ -19,13 +19,19 @@ import {
   dpsAmqpReply,
   dpsAmqpRequest,
 } from '../core/wire/dps-amqp.js';
-import { SASL_TPM_START, type SaslTpmProgress, saslTpmInit, saslTpmToken, stepSaslTpm } from '../core/wire/sasl-tpm.js';
-import { ConfigurationError } from '../errors.js';
+import {
+  SASL_TPM_END,
+  SASL_TPM_START,
+  type SaslTpmProgress,
+  saslTpmInit,
+  saslTpmToken,
+  stepSaslTpm,
+} from '../core/wire/sasl-tpm.js';
 import { abortable } from '../net/abortable.js';
 import { type AmqpCarrier, amqpTlsCarrier } from '../net/amqp-carrier.js';
 import { type AmqpConnection, type AmqpSasl, openAmqp } from '../net/amqp-engine.js';
 import { peerName, sessionClosed } from '../net/connection-errors.js';
-import { type DpsTransportOptions, dpsHostPort, tlsClientOf } from './dps-endpoint.js';
+import { type DpsTransportOptions, dpsSocketOptions, lookupUnsupported } from './dps-endpoint.js';
 
 export interface AmqpDpsTransportOptions extends DpsTransportOptions {
   /** What AMQP travels on. Default: TLS, port 5671. */
@@ -79,11 +85,11 @@ async function openOn(
   sasl: Omit<AmqpSasl, 'hostName'> | undefined,
   signal: CancelSignal,
 ): Promise<AmqpConnection | AmqpRefusal> {
-  const { clock, ca, servername, lookup, proxyFor, connectTimeoutMs } = options;
-  const { endpoint, idScope, registrationId, credential } = parameters;
-  const { host, port } = dpsHostPort(endpoint, carrier.defaultPort);
-  const way = { clock, ca, servername, lookup, proxyFor, connectTimeoutMs };
-  const socket = await carrier.open({ host, port, ...way, client: tlsClientOf(credential) }, signal);
+  const { clock, connectTimeoutMs } = options;
+  const { idScope, registrationId } = parameters;
+  const target = dpsSocketOptions(options, parameters, carrier.defaultPort);
+  const { host, port } = target;
+  const socket = await carrier.open(target, signal);
   // As the service's own clients have it: the device in the mechanism made for it, the host in every other.
   const saslHost = sasl?.mechanism === TPM ? dpsAmqpAddress(idScope, registrationId) : host;
   return openAmqp(
@@ -186,6 +192,7 @@ class ParkedConnection implements DpsConnection {
         progress = step.progress;
         return step.response;
       }
+      progress = SASL_TPM_END;
       this.#challenge = { kind: 'challenge', authenticationKey: step.blob };
       onChallenge();
       return token;
@@ -247,12 +254,4 @@ class ParkedConnection implements DpsConnection {
       () => {},
     );
   }
-}
-
-function lookupUnsupported(): ConfigurationError {
-  return new ConfigurationError({
-    code: 'ERR_DPS_CONFIG_UNSUPPORTED',
-    option: 'transport',
-    message: 'DPS answers registration status look-ups over HTTPS only; use the https transport for them.',
-  });
 }

@@ -1,11 +1,11 @@
 import type { LookupFunction } from 'node:net';
-import type { TlsClientCredential } from '../core/attestation.js';
 import type { Clock } from '../core/clock.js';
 import { hostNameProblem, splitHostPort } from '../core/identifiers.js';
-import type { DpsCredential } from '../core/transport.js';
+import type { DpsOpenParameters } from '../core/transport.js';
 import { ConfigurationError } from '../errors.js';
 import { checkedTlsCredential } from '../hsm-answers.js';
 import type { ProxyRule } from '../net/proxy-choice.js';
+import type { TlsSocketOptions } from '../net/socket.js';
 
 /** What every transport needs from outside to reach DPS. */
 export interface DpsTransportOptions {
@@ -26,8 +26,34 @@ export interface DpsTransportOptions {
   readonly proxyFor?: ProxyRule | undefined;
 }
 
-/** @throws {ConfigurationError} `ERR_DPS_CONFIG_OPTION` when `endpoint` is not `host` or `host:port`. */
-export function dpsHostPort(endpoint: string, defaultPort: number): { readonly host: string; readonly port: number } {
+/**
+ * Where DPS is, how to get there, and what goes into the TLS handshake: the device's certificate. Every other kind of
+ * credential goes above it.
+ *
+ * @throws {ConfigurationError} `ERR_DPS_CONFIG_OPTION` when the endpoint is not `host` or `host:port`.
+ * @throws {HsmError} `ERR_DPS_HSM_OPERATION` when an HSM gave something else than certificate chain and key as texts.
+ */
+export function dpsSocketOptions(
+  options: DpsTransportOptions,
+  { endpoint, credential }: DpsOpenParameters,
+  defaultPort: number,
+): TlsSocketOptions {
+  const { clock, ca, servername, lookup, proxyFor, connectTimeoutMs } = options;
+  const { host, port } = dpsHostPort(endpoint, defaultPort);
+  const client = credential.kind === 'x509' ? checkedTlsCredential(credential.tls) : undefined;
+  return { host, port, client, clock, ca, servername, lookup, proxyFor, connectTimeoutMs };
+}
+
+/** For the protocols over which DPS does not offer it. */
+export function lookupUnsupported(): ConfigurationError {
+  return new ConfigurationError({
+    code: 'ERR_DPS_CONFIG_UNSUPPORTED',
+    option: 'transport',
+    message: 'DPS answers registration status look-ups over HTTPS only; use the https transport for them.',
+  });
+}
+
+function dpsHostPort(endpoint: string, defaultPort: number): { readonly host: string; readonly port: number } {
   const split = splitHostPort(endpoint, defaultPort);
   if (split !== undefined) return split;
   throw new ConfigurationError({
@@ -35,13 +61,4 @@ export function dpsHostPort(endpoint: string, defaultPort: number): { readonly h
     option: 'endpoint',
     message: `The DPS endpoint cannot be used. ${hostNameProblem(endpoint) ?? 'Give host or host:port.'}`,
   });
-}
-
-/**
- * What goes into the TLS handshake; every other kind of credential goes above it.
- *
- * @throws {HsmError} `ERR_DPS_HSM_OPERATION` when an HSM gave something else than certificate chain and key as texts.
- */
-export function tlsClientOf(credential: DpsCredential): TlsClientCredential | undefined {
-  return credential.kind === 'x509' ? checkedTlsCredential(credential.tls) : undefined;
 }

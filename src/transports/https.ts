@@ -23,8 +23,8 @@ import type {
 import { type DpsError, ProtocolError } from '../errors.js';
 import { abortable, eitherSignal } from '../net/abortable.js';
 import { type FailurePoint, peerName, sessionClosed, transportErrorFrom } from '../net/connection-errors.js';
-import { openTlsSocket } from '../net/socket.js';
-import { type DpsTransportOptions, dpsHostPort, tlsClientOf } from './dps-endpoint.js';
+import { openTlsSocket, type TlsSocketOptions } from '../net/socket.js';
+import { type DpsTransportOptions, dpsSocketOptions } from './dps-endpoint.js';
 
 /**
  * DPS over HTTPS, port 443: X.509 in the handshake, a SAS token in each request, or a TPM that answers a challenge.
@@ -51,26 +51,19 @@ export const MAX_REPLY_BODY_BYTES: number = 1024 * 1024;
 class HttpsDpsConnection implements DpsConnection {
   readonly #options: DpsTransportOptions;
   readonly #parameters: DpsOpenParameters;
-  readonly #host: string;
-  readonly #port: number;
+  readonly #target: TlsSocketOptions;
   readonly #agent: OneSocketAgent = new OneSocketAgent();
   readonly #closing: AbortController = new AbortController();
 
   constructor(options: DpsTransportOptions, parameters: DpsOpenParameters) {
-    const { host, port } = dpsHostPort(parameters.endpoint, DPS_HTTPS_PORT);
     this.#options = options;
     this.#parameters = parameters;
-    this.#host = host;
-    this.#port = port;
+    this.#target = dpsSocketOptions(options, parameters, DPS_HTTPS_PORT);
   }
 
   /** Opens the socket that the next exchange will use. */
   async connect(signal: CancelSignal): Promise<void> {
-    const { clock, ca, servername, lookup, proxyFor, connectTimeoutMs } = this.#options;
-    const client = tlsClientOf(this.#parameters.credential);
-    const target = { host: this.#host, port: this.#port, client };
-    const way = { clock, ca, servername, lookup, proxyFor, connectTimeoutMs };
-    const socket = await openTlsSocket({ ...target, ...way }, signal);
+    const socket = await openTlsSocket(this.#target, signal);
     if (signal.aborted) socket.destroy();
     else this.#agent.hold(socket);
   }
@@ -128,7 +121,7 @@ class HttpsDpsConnection implements DpsConnection {
     const token = tokenOf(this.#parameters.credential);
     const { peer } = this.#here;
     return {
-      Host: this.#port === DPS_HTTPS_PORT ? peer.slice(0, peer.lastIndexOf(':')) : peer,
+      Host: this.#target.port === DPS_HTTPS_PORT ? peer.slice(0, peer.lastIndexOf(':')) : peer,
       Accept: 'application/json',
       ...(userAgent === undefined ? {} : { 'User-Agent': userAgent.replace(/[^ -~]+/gu, encodeUriComponentStrict) }),
       'Request-Id': randomUuid(),
@@ -140,7 +133,8 @@ class HttpsDpsConnection implements DpsConnection {
   }
 
   get #here(): FailurePoint {
-    return { phase: 'request', peer: peerName(this.#host, this.#port), clock: this.#options.clock };
+    const { host, port, clock } = this.#target;
+    return { phase: 'request', peer: peerName(host, port), clock };
   }
 }
 

@@ -9,11 +9,11 @@ import {
   registerTopic,
 } from '../core/wire/dps-mqtt.js';
 import { ConfigurationError } from '../errors.js';
-import { abortable } from '../net/abortable.js';
+import { abortable, NEVER_CANCELLED } from '../net/abortable.js';
 import { peerName, sessionClosed } from '../net/connection-errors.js';
 import { type MqttCarrier, tlsCarrier } from '../net/mqtt-carrier.js';
 import { type MqttConnection, type MqttDelivery, type MqttPublish, openMqtt } from '../net/mqtt-engine.js';
-import { type DpsTransportOptions, dpsHostPort, tlsClientOf } from './dps-endpoint.js';
+import { type DpsTransportOptions, dpsSocketOptions, lookupUnsupported } from './dps-endpoint.js';
 
 export interface MqttDpsTransportOptions extends DpsTransportOptions {
   /** What MQTT travels on. Default: TLS, port 8883. */
@@ -39,31 +39,22 @@ const KEEPALIVE_SECONDS = 180;
 /** The body of a status poll is ignored: Node and Python send a space, the embedded C client nothing. Nothing it is. */
 const NO_BODY: Uint8Array = new Uint8Array(0);
 
-/** The subscription outlives the exchange that it was sent with, so that exchange's signal must not end it. */
-const NEVER_CANCELLED: CancelSignal = {
-  aborted: false,
-  reason: undefined,
-  addEventListener: () => {},
-  removeEventListener: () => {},
-};
-
 async function openConnection(
   options: DpsTransportOptions,
   carrier: MqttCarrier,
   parameters: DpsOpenParameters,
   signal: CancelSignal,
 ): Promise<DpsConnection> {
-  const { clock, ca, servername, lookup, proxyFor, connectTimeoutMs, userAgent } = options;
-  const { endpoint, idScope, registrationId, credential } = parameters;
+  const { clock, connectTimeoutMs, userAgent } = options;
+  const { idScope, registrationId, credential } = parameters;
   if (credential.kind === 'tpm') throw tpmUnsupported();
-  const { host, port } = dpsHostPort(endpoint, carrier.defaultPort);
-  const way = { clock, ca, servername, lookup, proxyFor, connectTimeoutMs };
-  const socket = await carrier.open({ host, port, ...way, client: tlsClientOf(credential) }, signal);
+  const target = dpsSocketOptions(options, parameters, carrier.defaultPort);
+  const socket = await carrier.open(target, signal);
   const inbox = new ReplyInbox();
   const mqtt = await openMqtt(
     {
       socket,
-      peer: peerName(host, port),
+      peer: peerName(target.host, target.port),
       ...dpsMqttConnect({
         idScope,
         registrationId,
@@ -117,6 +108,7 @@ class MqttDpsConnection implements DpsConnection {
     await this.#mqtt.close();
   }
 
+  /** The subscription outlives the exchange that it was sent with, so that exchange's signal must not end it. */
   #subscribe(): Promise<void> {
     this.#subscribed ??= this.#mqtt.subscribe([{ topicFilter: DPS_RESPONSE_FILTER, qos: 1 }], NEVER_CANCELLED);
     return this.#subscribed;
@@ -173,11 +165,7 @@ function messageFor(request: DpsRequest, requestId: string): MqttPublish {
     case 'operationStatus':
       return { topic: operationStatusTopic(requestId, request.operationId), payload: NO_BODY, qos: 1 };
     case 'statusLookup':
-      throw new ConfigurationError({
-        code: 'ERR_DPS_CONFIG_UNSUPPORTED',
-        option: 'transport',
-        message: 'DPS answers registration status look-ups over HTTPS only; use the https transport for them.',
-      });
+      throw lookupUnsupported();
   }
 }
 

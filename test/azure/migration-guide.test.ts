@@ -81,7 +81,7 @@ async function withDevices(): Promise<{ emulator: Emulator; env: Record<string, 
   return { emulator, env };
 }
 
-type Transport = RegisterOptions['transport'];
+type Transport = Extract<RegisterOptions['transport'], 'mqtt' | 'https'>;
 
 interface Situation {
   /** Answered by the emulator instead of what it would say. */

@@ -1,59 +1,13 @@
 /** The built command, as a boot script runs it. `npm run build` comes first. */
-import { type ChildProcessWithoutNullStreams, execFileSync, spawn } from 'node:child_process';
+import { execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { closeSync, constants, openSync, readFileSync, symlinkSync, writeFileSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
-import type { Readable } from 'node:stream';
-import { fileURLToPath } from 'node:url';
 import { describe, expect, it, onTestFinished } from 'vitest';
 import { type Emulator, type EmulatorConfig, startEmulator } from '../../src/emulator/index.js';
 import { PACKAGE_VERSION } from '../../src/version.js';
+import { type Ended, PROGRAM, startCommand as start } from './command-process.js';
 import { temporaryFolder } from './temporary-folder.js';
-
-const PROGRAM = fileURLToPath(new URL('../../dist/dps-device.mjs', import.meta.url));
-
-interface Ended {
-  readonly status: number | null;
-  readonly signal: NodeJS.Signals | null;
-  readonly out: string;
-  readonly err: string;
-}
-
-interface Running {
-  readonly child: ChildProcessWithoutNullStreams;
-  readonly ended: Promise<Ended>;
-  /** Settles when standard error has the text so often. */
-  readonly seen: (text: string, times?: number) => Promise<void>;
-  /** Settles when standard output has the text. */
-  readonly told: (text: string) => Promise<void>;
-}
-
-function start(args: readonly string[], env: Record<string, string> = {}, program = PROGRAM): Running {
-  const child = spawn(process.execPath, [program, ...args], { env: { PATH: process.env.PATH, ...env } });
-  let out = '';
-  let err = '';
-  child.stdout.setEncoding('utf8').on('data', (text: string) => {
-    out += text;
-  });
-  child.stderr.setEncoding('utf8').on('data', (text: string) => {
-    err += text;
-  });
-  child.stdin.on('error', () => undefined);
-  const ended = once(child, 'close').then(([status, signal]) => ({ status, signal, out, err }) as Ended);
-  onTestFinished(() => {
-    child.kill('SIGKILL');
-  });
-  const waitFor = async (stream: Readable, isThere: () => boolean, text: string): Promise<void> => {
-    while (!isThere()) {
-      const isOver = await Promise.race([ended.then(() => true), once(stream, 'data').then(() => false)]);
-      if (isOver && !isThere()) expect.fail(`Ended without ${text}: ${err}`);
-    }
-  };
-  const seen = (text: string, times = 1): Promise<void> =>
-    waitFor(child.stderr, () => err.split(text).length > times, text);
-  const told = (text: string): Promise<void> => waitFor(child.stdout, () => out.includes(text), text);
-  return { child, ended, seen, told };
-}
 
 /** An emulator with one device, and the flags that lead there. */
 async function withDevice(config: EmulatorConfig = {}): Promise<{ emulator: Emulator; key: string; flags: string[] }> {
@@ -100,7 +54,10 @@ describe('dps-device as a process', () => {
   it('runs through the link that a package manager makes', async () => {
     const link = join(temporaryFolder(), 'dps-device');
     symlinkSync(PROGRAM, link);
-    expect(await start(['--version'], {}, link).ended).toMatchObject({ status: 0, out: `${PACKAGE_VERSION}\n` });
+    expect(await start(['--version'], {}, [process.execPath, link]).ended).toMatchObject({
+      status: 0,
+      out: `${PACKAGE_VERSION}\n`,
+    });
     expect(readFileSync(PROGRAM, 'utf8')).toMatch(/^#!\/usr\/bin\/env node\n/);
   });
 

@@ -97,6 +97,7 @@ describe('dps-device doctor', () => {
       'dns ok',
       'port ok',
       'tls ok',
+      'service skipped',
     ]);
     expect(io.err().trim().split('\n')).toHaveLength(report.findings.length);
     expect(emulator.trace.entries({ device: 'dev-1' })).toEqual([]);
@@ -105,7 +106,7 @@ describe('dps-device doctor', () => {
   it('compares the clock with that of DPS over HTTPS', async () => {
     const https = { transport: 'https', endpoint: emulator.endpoints.dps.https };
     const { status, report } = await examine(flags(https));
-    expect([status, report.findings.at(-1)]).toMatchObject([0, { check: 'server-clock', verdict: 'ok' }]);
+    expect([status, report.findings.at(-2)]).toMatchObject([0, { check: 'server-clock', verdict: 'ok' }]);
     const hourBehind = { ...systemClock, wallMs: () => systemClock.wallMs() - 3_600_000 };
     const late = await examine(flags(https), {}, hourBehind);
     expect([late.status, late.faults]).toEqual([75, ['server-clock ERR_DPS_CLOCK_IMPLAUSIBLE']]);
@@ -190,13 +191,13 @@ describe('dps-device doctor', () => {
     const bare = { 'id-scope': undefined, 'registration-id': undefined, 'symmetric-key-file': undefined };
     const { status, faults, report } = await examine(flags(bare));
     expect([status, faults]).toEqual([64, ['configuration ERR_DPS_USAGE', 'identity ERR_DPS_USAGE']]);
-    expect(report.findings.at(-1)).toMatchObject({ check: 'tls', verdict: 'ok' });
+    expect(report.findings.at(-2)).toMatchObject({ check: 'tls', verdict: 'ok' });
   });
 
   it('speaks of options as their user knows them', async () => {
     const ca = fileWith((await makeAuthority({ commonName: 'Other' })).certificatePem);
     const { report } = await examine(flags({ 'ca-file': ca }));
-    expect(report.findings.at(-1)?.fix).toContain(`--ca-file ${ca} does not hold that CA`);
+    expect(report.findings.at(-2)?.fix).toContain(`--ca-file ${ca} does not hold that CA`);
   });
 
   it('connects as the device would: with its certificate, its trust and its proxy', async () => {
@@ -242,7 +243,7 @@ describe('dps-device doctor', () => {
     for (const each of [io, refused.io, open.io]) expect(each.out() + each.err()).not.toContain('S3CRET');
   });
 
-  it('looks where the transport would go: port 443 for WebSocket, HTTPS for a TPM', async () => {
+  it('looks where the transport would go: port 443 for WebSocket, 5671 for AMQP, HTTPS for a TPM', async () => {
     const asked: unknown[] = [];
     const network = (): Network => ({
       resolve: async () => ['192.0.2.9'],
@@ -257,7 +258,12 @@ describe('dps-device doctor', () => {
     const commands = { doctor: { summary: '', load: async () => doctorCommand({ clock: systemClock, network }) } };
     for (const [args, transport] of [
       [['--transport', 'mqtt-ws'], 'mqtt-ws'],
+      [['--transport', 'amqp'], 'amqp'],
+      [['--transport', 'amqp-ws'], 'amqp-ws'],
       [['--tpm', 'tpm2:/dev/tpmrm0'], 'https'],
+      [['--transport', 'auto'], 'auto'],
+      [['--transport', 'amqp-ws,amqp'], 'amqp-ws,amqp'],
+      [['--transport', 'auto', '--tpm', 'tpm2:/dev/tpmrm0'], 'auto'],
     ] as const) {
       const io = fakeIo();
       await main(['doctor', '--id-scope', '0ne1', '--proxy', 'none', ...args], io, commands);
@@ -266,7 +272,9 @@ describe('dps-device doctor', () => {
     const host = 'global.azure-devices-provisioning.net';
     const https = { transport: 'https', host, port: 443 };
     const mqtt = { transport: 'mqtt', host, port: 8883 };
-    expect(asked).toEqual([https, mqtt, https, mqtt]);
+    const amqp = { transport: 'amqp', host, port: 5671 };
+    const inTurn = [...[mqtt, https], ...[https, amqp], ...[https, amqp]];
+    expect(asked).toEqual([...[https, mqtt], ...[amqp, https], ...[https, mqtt], ...[https, amqp], ...inTurn]);
   });
 
   it('tells machines in their way, and nobody when quiet', async () => {

@@ -11,7 +11,7 @@ interface Ready {
   readonly ready: boolean;
   readonly idScope: string;
   readonly endpoints: {
-    readonly dps: { readonly mqtt: string; readonly https: string };
+    readonly dps: { readonly mqtt: string; readonly amqp: string; readonly https: string };
     readonly hubs: readonly { readonly name: string; readonly hostName: string }[];
   };
   readonly caPem: string;
@@ -69,7 +69,7 @@ describe('dps-device emulator', () => {
     });
     expect(status).toBe(0);
     expect(io.err()).toMatch(
-      /^DPS listens at localhost:\d+ \(MQTT\) and localhost:\d+ \(HTTPS\), ID scope 0ne00000000\n/,
+      /^DPS listens at localhost:\d+ \(MQTT\), localhost:\d+ \(AMQP\) and localhost:\d+ \(HTTPS, MQTT and AMQP over WebSocket\), ID scope 0ne00000000\nhub hub-1 listens at localhost:\d+ \(MQTT and AMQP, also over WebSocket\)\n/,
     );
     expect(io.err()).toMatch(/\nstopping: SIGTERM\n$/);
     expect(io.listeners()).toBe(0);
@@ -78,18 +78,24 @@ describe('dps-device emulator', () => {
   it('takes its configuration from a file, beside which the files of that lie, and flags before it', async () => {
     const folder = temporaryFolder();
     const caFile = join(folder, 'ca.pem');
-    const config = { idScope: '0ne11111111', ports: { mqtt: 1 }, hubs: [{ name: 'north' }, { name: 'south' }] };
+    const config = {
+      idScope: '0ne11111111',
+      ports: { mqtt: 1, amqp: 1 },
+      hubs: [{ name: 'north' }, { name: 'south' }],
+    };
     writeFileSync(join(folder, 'emulator.json'), JSON.stringify(config));
     const args = [
       '--config',
       join(folder, 'emulator.json'),
       '--mqtt-port=0',
+      '--amqp-port=0',
       '--host=127.0.0.1',
       `--ca-file=${caFile}`,
     ];
     const { status } = await withEmulator(args, (ready) => {
       expect(ready.idScope).toBe('0ne11111111');
       expect(ready.endpoints.dps.mqtt).not.toBe('localhost:1');
+      expect(ready.endpoints.dps.amqp).not.toBe('localhost:1');
       expect(ready.endpoints.hubs.map(({ name }) => name)).toEqual(['north', 'south']);
       expect(ready.caFile).toBe(caFile);
       expect(readFileSync(caFile, 'utf8')).toBe(ready.caPem);
@@ -140,7 +146,8 @@ describe('dps-device emulator', () => {
 
   it.each([
     [['--mqtt-port', 'x'], 64, '--mqtt-port: it must be a port'],
-    [['--port', '8883'], 64, 'There is no flag --port. Give --mqtt-port or --https-port.'],
+    [['--amqp-port', '70000'], 64, '--amqp-port: it must be a port'],
+    [['--port', '8883'], 64, 'There is no flag --port. Give --mqtt-port, --amqp-port or --https-port.'],
     [['--id-scope', 'x'], 64, 'There is no flag --id-scope.'],
     [['--demo', 'a', '--config', 'b'], 64, 'give either --demo or --config'],
     [['--config', 'does-not-exist.json'], 78, 'does-not-exist.json does not exist'],
@@ -212,14 +219,15 @@ describe('emulator --demo', () => {
     );
   });
 
-  it('makes devices that provision as they are, over MQTT and HTTPS', async () => {
+  it('makes devices that provision as they are, over MQTT, AMQP and HTTPS', async () => {
     const folder = join(temporaryFolder(), 'new', 'demo');
     await withEmulator(['--demo', folder], async ({ demo, endpoints }, emulator) => {
       expect(demo).toEqual({
         folder,
-        configurations: ['symmetric-key.json', 'x509.json', 'symmetric-key-https.json', 'x509-https.json'].map((name) =>
-          join(folder, name),
-        ),
+        configurations: ['', '-amqp', '-https'].flatMap((transport) => [
+          join(folder, `symmetric-key${transport}.json`),
+          join(folder, `x509${transport}.json`),
+        ]),
       });
       for (const config of demo?.configurations ?? []) {
         const connection = join(folder, 'connection');
@@ -232,7 +240,7 @@ describe('emulator --demo', () => {
           registrationId: device,
           deviceId: device,
           attestation: isX509 ? 'x509' : 'symmetricKey',
-          transport: { dps: config.includes('https') ? 'https' : 'mqtt', hub: 'mqtt' },
+          transport: { dps: /-(amqp|https)\.json$/.exec(config)?.[1] ?? 'mqtt', hub: 'mqtt' },
           twin: {
             desired: { version: 1, properties: { telemetryIntervalSeconds: isX509 ? 60 : 30 } },
             reported: { version: 1, properties: {} },
@@ -258,9 +266,11 @@ describe('emulator --demo', () => {
     expect(Object.keys(modes).sort()).toEqual([
       'ca.pem',
       'emulator.json',
+      'symmetric-key-amqp.json',
       'symmetric-key-https.json',
       'symmetric-key.json',
       'symmetric-key.key',
+      'x509-amqp.json',
       'x509-https.json',
       'x509.json',
       'x509.key',

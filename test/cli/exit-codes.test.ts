@@ -94,7 +94,7 @@ const STATUSES: Record<DpsErrorCode, readonly [number, Make]> = {
   ERR_DPS_HSM_ENTRY_EXISTS: [71, hsm],
   ERR_DPS_PROXY_AUTH: [78, transport],
   ERR_DPS_PROXY_REFUSED: [69, transport],
-  ERR_DPS_PROXY_PROTOCOL: [69, transport],
+  ERR_DPS_PROXY_PROTOCOL: [76, transport],
   ERR_DPS_WEBSOCKET_REFUSED: [69, transport],
   ERR_DPS_BACKLOG: [69, transport],
   ERR_DPS_PROTOCOL_TOPIC: [76, protocol],

@@ -60,6 +60,7 @@ export function fakeDevice(): ProvisionedDevice {
     assignedHub: 'hub-1.example',
     deviceId: 'device-1',
     source: 'registered',
+    transport: { dps: 'mqtt', hub: 'mqtt' },
     twin: {
       desired: { version: 4, properties: { interval: 5 } },
       reported: { version: 9, properties: {} },

@@ -39,8 +39,6 @@ describe('readSettings', () => {
     expect((await settingsFor([])).provision).toEqual({
       idScope: '0ne1',
       hsm: { kind: 'symmetricKey', registrationId: 'dev-1', key: { file: 'dev.key' } },
-      transport: 'mqtt',
-      hubTransport: 'mqtt',
     });
   });
 
@@ -60,6 +58,21 @@ describe('readSettings', () => {
     expect(provision).not.toHaveProperty('reprovision');
   });
 
+  it.each(['amqp', 'amqp-ws'])('takes %s as a transport, from everywhere', async (transport) => {
+    expect((await settingsFor(['--transport', transport])).provision).toMatchObject({ transport });
+    expect((await settingsFor([], { env: { DPS_TRANSPORT: transport } })).provision.transport).toBe(transport);
+  });
+
+  it('takes several transports, or leaves the choice', async () => {
+    const several = ['--transport', 'amqp,https', '--hub-transport', 'mqtt-ws,mqtt'];
+    expect((await settingsFor(several)).provision).toMatchObject({
+      transport: ['amqp', 'https'],
+      hubTransport: ['mqtt-ws', 'mqtt'],
+    });
+    const env = { DPS_TRANSPORT: 'auto', DPS_HUB_TRANSPORT: 'auto' };
+    expect((await settingsFor([], { env })).provision).toMatchObject({ transport: 'auto', hubTransport: 'auto' });
+  });
+
   it.each<[string, string[], string]>([
     [
       'a spread of more than a day',
@@ -77,6 +90,9 @@ describe('readSettings', () => {
       ['--state', Buffer.alloc(48, 'k3Y').toString('base64')],
       '--state: it does not look like the path',
     ],
+    ['a transport twice', ['--transport', 'mqtt,mqtt'], '--transport: it must be one of mqtt, mqtt-ws, amqp, amqp-ws,'],
+    ['nothing between commas', ['--transport', 'mqtt,,https'], '--transport: it must be one of mqtt'],
+    ['auto among others', ['--transport', 'auto,https'], '--transport: it must be one of mqtt'],
     ['another hub transport', ['--hub-transport', 'https'], '--hub-transport: it must be one of mqtt, mqtt-ws'],
     ['a value for a switch', ['--reprovision=yes'], '--reprovision takes no value'],
   ])('refuses %s', async (_, args, said) => {

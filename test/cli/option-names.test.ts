@@ -31,7 +31,7 @@ describe('a message of the library', () => {
     ['Option hsm.registrationId is missing.', '--registration-id ID is missing.'],
     ['Encrypted: give { file: … } as option hsm.passphrase.', 'Encrypted: give --key-passphrase-file FILE.'],
     ['Give it with option ca.', 'Give it with --ca-file FILE.'],
-    ['Option hubTransport: no.', '--hub-transport mqtt|mqtt-ws: no.'],
+    ['Option hubTransport: no.', '--hub-transport mqtt|mqtt-ws|auto: no.'],
     ['Option hsm.key.file must be a path.', '--symmetric-key-file FILE must be a path.'],
     ['Option clock must be an object.', 'Option clock must be an object.'],
     ['Option hsm.keys is unknown.', 'Option hsm.keys is unknown.'],

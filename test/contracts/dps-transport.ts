@@ -1,108 +1,28 @@
 import { getEventListeners } from 'node:events';
+import type { LookupFunction } from 'node:net';
 import { inspect } from 'node:util';
 import { describe, expect, it } from 'vitest';
-import type { CancelSignal } from '../../src/core/cancel-signal.js';
-import type { DpsConnection, DpsCredential, DpsReply, DpsTransport } from '../../src/core/transport.js';
 import { ProtocolError, TransportError } from '../../src/errors.js';
-import type { DpsTransportOptions } from '../../src/transports/dps-endpoint.js';
 import { benchCertificates } from '../fakes/bench-certificates.js';
-import { ManualClock } from '../fakes/manual-clock.js';
-import { startTcpPeer, startTlsPeer, unusedPort, type Wire, type WirePeer } from '../fakes/wire-peer.js';
-
-/** A transport under contract, and a DPS to test it on that is written in bytes, not with the transport's own codec. */
-export interface TransportRig {
-  create(options: DpsTransportOptions): DpsTransport;
-  /** Points in the conversation before each thing that the server sends, in order. */
-  readonly stages: readonly string[];
-  /** Plays DPS on one connection until the client has gone. */
-  play(wire: Wire, scene: Scene): Promise<void>;
-}
-
-export interface Scene {
-  /** Awaited before each thing that the server sends. */
-  reach(stage: string): Promise<void>;
-  answer(request: 'register' | 'operationStatus'): LiteralReply;
-}
-
-export interface LiteralReply {
-  readonly status: number;
-  readonly body: string;
-  readonly retryAfter?: string;
-}
-
-const TOKEN = 'SharedAccessSignature sr=top-secret&sig=hush&se=1&skn=registration';
-const SAS: DpsCredential = { kind: 'sas', token: TOKEN };
-const REGISTER = { kind: 'register', body: Buffer.from('{"registrationId":"dev-1"}') } as const;
-const POLL = { kind: 'operationStatus', operationId: '5.71cf' } as const;
-const ASSIGNING: LiteralReply = { status: 202, body: '{"operationId":"5.71cf","status":"assigning"}', retryAfter: '3' };
-const ASSIGNED: LiteralReply = { status: 200, body: '{"operationId":"5.71cf","status":"assigned","note":"größer 😀"}' };
-
-const never = new AbortController().signal;
-
-async function failureOf(promise: Promise<unknown>): Promise<Error> {
-  return promise.then(
-    () => {
-      throw new Error('it succeeded');
-    },
-    (error: Error) => error,
-  );
-}
-
-interface Bench {
-  readonly peer: WirePeer;
-  readonly clock: ManualClock;
-  readonly reached: string[];
-  open(
-    signal?: CancelSignal,
-    overrides?: Partial<DpsTransportOptions>,
-    credential?: DpsCredential,
-  ): Promise<DpsConnection>;
-}
-
-async function bench(
-  rig: TransportRig,
-  overrides: Partial<Scene> = {},
-  prepare: (wire: Wire) => void = () => {},
-): Promise<Bench> {
-  const { authority, server } = await benchCertificates();
-  const clock = new ManualClock();
-  const reached: string[] = [];
-  const scene: Scene = {
-    reach: async () => {},
-    answer: (request) => (request === 'register' ? ASSIGNING : ASSIGNED),
-    ...overrides,
-  };
-  const peer = await startTlsPeer(
-    { ...server, ca: authority.certificatePem, requestCert: true, rejectUnauthorized: false },
-    (wire) => {
-      prepare(wire);
-      const reach = async (stage: string): Promise<void> => {
-        reached.push(stage);
-        await scene.reach(stage);
-      };
-      return rig.play(wire, { ...scene, reach });
-    },
-  );
-  let requests = 0;
-  const options: DpsTransportOptions = {
-    ca: authority.certificatePem,
-    clock,
-    randomUuid: () => {
-      requests += 1;
-      return `request-${requests}`;
-    },
-    userAgent: 'dps-device/0.1.0',
-  };
-  return {
-    peer,
-    clock,
-    reached,
-    open: (signal = never, more = {}, credential = SAS) =>
-      rig
-        .create({ ...options, ...more })
-        .open({ endpoint: peer.endpoint, idScope: '0ne00111111', registrationId: 'dev-1', credential }, signal),
-  };
-}
+import { startTcpPeer, unusedPort } from '../fakes/wire-peer.js';
+import { describeBrokenPeers } from './broken-peers.js';
+import {
+  ASSIGNED,
+  ASSIGNING,
+  asReply,
+  type Bench,
+  bareBench,
+  bench,
+  failureOf,
+  never,
+  openAndRegister,
+  POLL,
+  REGISTER,
+  type Scene,
+  SECRETS,
+  stagesOf,
+  type TransportRig,
+} from './transport-bench.js';
 
 /** Says when a stage is reached, and stays there. */
 function stallAt(stage: string): { readonly scene: Partial<Scene>; readonly reached: Promise<void> } {
@@ -118,23 +38,9 @@ function stallAt(stage: string): { readonly scene: Partial<Scene>; readonly reac
   return { scene: { reach }, reached };
 }
 
-function asReply({ status, body, retryAfter }: LiteralReply): Partial<DpsReply> {
-  return {
-    kind: 'reply',
-    status,
-    body: new Uint8Array(Buffer.from(body)),
-    ...(retryAfter === undefined ? {} : { retryAfter }),
-  };
-}
-
-/** Opens and registers: through every stage. */
-async function openAndRegister({ open }: Bench, signal: CancelSignal = never): Promise<unknown> {
-  const connection = await open(signal);
-  return connection.exchange(REGISTER, signal).finally(() => connection.close());
-}
-
 /** What every transport promises. */
 export function describeDpsTransport(rig: TransportRig): void {
+  const stages = stagesOf(rig);
   describe('as every DPS transport', () => {
     describe('brings requests and replies across', () => {
       it.each([false, true])('over one connection (server sends byte by byte: %s)', async (isBytewise) => {
@@ -150,6 +56,17 @@ export function describeDpsTransport(rig: TransportRig): void {
         expect(rigged.peer.wires).toHaveLength(1);
         expect(getEventListeners(signal, 'abort')).toHaveLength(0);
         await connection.close();
+      });
+
+      it('in whatever order they come, and among replies to nobody', async () => {
+        const { open, peer } = await bench(rig, { isJumbled: true });
+        const connection = await open();
+        for (let round = 0; round < 3; round += 1) {
+          expect(await connection.exchange(REGISTER, never)).toMatchObject(asReply(ASSIGNING));
+          expect(await connection.exchange(POLL, never)).toMatchObject(asReply(ASSIGNED));
+        }
+        await connection.close();
+        await Promise.all(peer.wires.map((wire) => wire.closed));
       });
 
       it('also replies that tell of errors, unread', async () => {
@@ -190,6 +107,32 @@ export function describeDpsTransport(rig: TransportRig): void {
         expect(clock.pending).toBe(0);
       });
 
+      it('while TCP connects', async () => {
+        const { open, clock, peer } = await bench(rig);
+        const caller = new AbortController();
+        const lookup: LookupFunction = (_host, _options, onAddress) => {
+          onAddress(null, [{ address: '127.0.0.1', family: 4 }]);
+          caller.abort('enough');
+        };
+        expect(await failureOf(open(caller.signal, { lookup }))).toBe('enough');
+        expect(clock.pending).toBe(0);
+        await Promise.all(peer.wires.map((wire) => wire.closed));
+      });
+
+      it('while a proxy keeps silent', async () => {
+        const proxy = await startTcpPeer(async () => {});
+        const { open, clock } = bareBench(rig, 'dps.invalid');
+        const caller = new AbortController();
+        const proxyFor = () => ({ kind: 'socks5', host: '127.0.0.1', port: proxy.port }) as const;
+        const opening = failureOf(open(caller.signal, { proxyFor }));
+        const wire = await proxy.wire(0);
+        await wire.readBytes(3);
+        caller.abort('enough');
+        expect(await opening).toBe('enough');
+        await wire.closed;
+        expect(clock.pending).toBe(0);
+      });
+
       it('during the TLS handshake', async () => {
         const silent = await startTcpPeer(async () => {});
         const { open, clock } = bareBench(rig, `127.0.0.1:${silent.port}`);
@@ -203,7 +146,7 @@ export function describeDpsTransport(rig: TransportRig): void {
         expect(clock.pending).toBe(0);
       });
 
-      it.each(rig.stages)('while the server keeps silent (before %s)', async (name) => {
+      it.each(stages)('while the server keeps silent (before %s)', async (name) => {
         const { scene, reached } = stallAt(name);
         const rigged = await bench(rig, scene);
         const caller = new AbortController();
@@ -225,7 +168,7 @@ export function describeDpsTransport(rig: TransportRig): void {
         const rigged = await bench(rig, {
           answer: (request) => (request === 'register' ? { status: 500, body: 'too late' } : ASSIGNED),
           reach: async (stage) => {
-            if (!isSilent || stage !== rig.stages.at(-1)) return;
+            if (!isSilent || stage !== stages.at(-1)) return;
             isSilent = false;
             caller.abort('enough');
             await silent;
@@ -241,7 +184,7 @@ export function describeDpsTransport(rig: TransportRig): void {
     });
 
     describe('fails with a typed error', () => {
-      it.each(rig.stages)('when the connection breaks off (before %s)', async (name) => {
+      it.each(stages)('when the connection breaks off (before %s)', async (name) => {
         const rigged: Bench = await bench(rig, {
           reach: async (stage) => {
             if (stage !== name) return;
@@ -255,7 +198,7 @@ export function describeDpsTransport(rig: TransportRig): void {
         expect(rigged.clock.pending).toBe(0);
       });
 
-      it.each(rig.stages)('when the server says nonsense (before %s)', async (name) => {
+      it.each(stages)('when the server says nonsense (before %s)', async (name) => {
         const rigged: Bench = await bench(rig, {
           reach: async (stage) => {
             if (stage !== name) return;
@@ -301,7 +244,7 @@ export function describeDpsTransport(rig: TransportRig): void {
         expect(error).toMatchObject({ code: 'ERR_DPS_CONFIG_OPTION', option: 'endpoint' });
       });
 
-      it.each(rig.stages)('that shows no secret (before %s)', async (name) => {
+      it.each(stages)('that shows no secret (before %s)', async (name) => {
         const rigged: Bench = await bench(rig, {
           reach: async (stage) => {
             if (stage !== name) return;
@@ -310,7 +253,7 @@ export function describeDpsTransport(rig: TransportRig): void {
           },
         });
         const shown = inspect(await failureOf(openAndRegister(rigged)), { depth: 9, showHidden: true });
-        for (const secret of ['top-secret', 'hush']) expect(shown).not.toContain(secret);
+        for (const secret of SECRETS) expect(shown).not.toContain(secret);
       });
     });
 
@@ -336,7 +279,7 @@ export function describeDpsTransport(rig: TransportRig): void {
       });
 
       it('under a running exchange', async () => {
-        const { scene, reached } = stallAt(rig.stages.at(-1) ?? '');
+        const { scene, reached } = stallAt(stages.at(-1) ?? '');
         const { open, peer, clock } = await bench(rig, scene);
         const connection = await open();
         const exchange = failureOf(connection.exchange(REGISTER, never));
@@ -347,16 +290,7 @@ export function describeDpsTransport(rig: TransportRig): void {
         expect(clock.pending).toBe(0);
       });
     });
-  });
-}
 
-/** Without a DPS at the other end. */
-function bareBench(rig: TransportRig, endpoint: string): Pick<Bench, 'clock' | 'open'> {
-  const clock = new ManualClock();
-  const transport = rig.create({ clock, randomUuid: () => 'request-1' });
-  return {
-    clock,
-    open: (signal = never) =>
-      transport.open({ endpoint, idScope: '0ne00111111', registrationId: 'dev-1', credential: SAS }, signal),
-  };
+    describeBrokenPeers(rig);
+  });
 }

@@ -17,21 +17,9 @@ import type { LoadedRecord } from '../../src/core/store.js';
 import type { DpsRequest } from '../../src/core/transport.js';
 import type { Twin } from '../../src/core/twin.js';
 import { type DpsError, type DpsErrorCode, ServiceError, StoreError, TransportError } from '../../src/errors.js';
+import { CONFIG as REGISTRATION_CONFIG, WALL_MS } from './registration-driver.js';
 
-export const CONFIG: JourneyConfig = {
-  idScope: '0ne00111111',
-  registrationId: 'dev-1',
-  attestation: 'symmetricKey',
-  slots: 1,
-  transport: 'mqtt',
-  endpoint: 'dps.example',
-  deadlineMs: 300_000,
-  connectTimeoutMs: 60_000,
-  requestTimeoutMs: 30_000,
-  hubTimeoutMs: 120_000,
-  tokenLifeSeconds: 3_600,
-};
-export const WALL_MS: number = Date.UTC(2026, 10, 21);
+export const CONFIG: JourneyConfig = { ...REGISTRATION_CONFIG, hubTimeoutMs: 120_000 };
 export const TWIN: Twin = {
   desired: { version: 4, properties: { led: true } },
   reported: { version: 9, properties: {} },

@@ -1,16 +1,23 @@
 import { describe, expect, it } from 'vitest';
-import type { Arrival, JourneyConfig } from '../../src/core/journey.js';
+import type { Arrival } from '../../src/core/journey.js';
 import { recordOf, sameRecord } from '../../src/core/journey-record.js';
 import { type DeviceRecord, decodeRecord, encodeRecord } from '../../src/core/record.js';
-import { CONFIG, RECORD, TWIN, WALL_MS } from './journey-driver.js';
+import { CONFIG, RECORD, TWIN } from './journey-driver.js';
+import { WALL_MS } from './registration-driver.js';
 
-const CONFIG_WITH_HUB: JourneyConfig = { ...CONFIG, hubTransport: 'mqtt-ws' };
-const ARRIVAL: Arrival = { result: RECORD.assignment, slot: 1, source: 'registered', twin: TWIN };
+const ARRIVAL: Arrival = {
+  result: RECORD.assignment,
+  slot: 1,
+  source: 'registered',
+  twin: TWIN,
+  transport: { dps: 'mqtt', hub: 'mqtt' },
+};
 const DAY_MS = 24 * 3_600_000;
 
 describe('recordOf', () => {
   it('says what the device is, where it is, how it got there, and when', () => {
-    expect(recordOf(CONFIG_WITH_HUB, ARRIVAL, WALL_MS)).toEqual({
+    const arrival = { ...ARRIVAL, transport: { dps: 'https', hub: 'mqtt-ws' } };
+    expect(recordOf(CONFIG, arrival, WALL_MS)).toEqual({
       binding: {
         endpoint: 'dps.example',
         idScope: '0ne00111111',
@@ -19,7 +26,7 @@ describe('recordOf', () => {
       },
       assignment: RECORD.assignment,
       slot: 1,
-      dpsTransport: 'mqtt',
+      dpsTransport: 'https',
       hubTransport: 'mqtt-ws',
       twin: TWIN,
       acceptedAtWallMs: WALL_MS,

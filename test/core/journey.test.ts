@@ -1,13 +1,6 @@
 import { describe, expect, it } from 'vitest';
-import {
-  type JourneyConfig,
-  type JourneyState,
-  journeyWakeAtMs,
-  LAST_SAVE_MS,
-  LOCAL_PATIENCE_MS,
-  SAVE_INTERVAL_MS,
-} from '../../src/core/journey.js';
-import { ConfigurationError, HsmError } from '../../src/errors.js';
+import { type JourneyConfig, journeyWakeAtMs, LOCAL_PATIENCE_MS } from '../../src/core/journey.js';
+import { HsmError } from '../../src/errors.js';
 import {
   ASSIGNED,
   assignedTo,
@@ -20,47 +13,14 @@ import {
   refused,
   TPM_ASSIGNED,
   TWIN,
-  untrusted,
-  WALL_MS,
 } from './journey-driver.js';
+import { CHANGED, KEEP, MINUTE_MS, moved, ROADS, tpm, type UnfinishedState } from './journey-roads.js';
+import { WALL_MS } from './registration-driver.js';
 
-const MINUTE_MS = 60_000;
-const KEEP = { purpose: 'keep', hasStore: true } as const;
-const tpm = (more: Partial<JourneyConfig> = {}): JourneyDriver => new JourneyDriver({ attestation: 'tpm', ...more });
-const online = (): JourneyDriver => new JourneyDriver(KEEP).load(found()).hubReached();
-const CHANGED = { ...TWIN, reported: { version: 10, properties: { on: true } } };
+const ONLY_ONCE: readonly UnfinishedState[] = ['AwaitingSave'];
+const ONLY_KEPT: readonly UnfinishedState[] = ['Online', 'AwaitingReturn', 'AwaitingLastSave'];
 
-type State = Exclude<JourneyState['name'], 'Done'>;
-
-/** How each state is reached, once and for a life. */
-const ROADS: Record<State, (config: Partial<JourneyConfig>) => JourneyDriver> = {
-  Idle: (config) => new JourneyDriver(config),
-  AwaitingRecord: (config) => new JourneyDriver({ ...config, hasStore: true }).start(),
-  AwaitingStart: (config) => {
-    const driver = new JourneyDriver({ ...config, startSpreadMs: 1_000 });
-    driver.random = 0.5;
-    return driver.start();
-  },
-  Registering: (config) => new JourneyDriver(config).start(),
-  AwaitingNote: (config) => moved({ ...config, hasStore: true }),
-  AwaitingStaging: (config) => tpm(config).register(TPM_ASSIGNED),
-  AwaitingHub: (config) => new JourneyDriver(config).register(),
-  AwaitingHubRetry: (config) => new JourneyDriver(config).register().fails(lost()),
-  AwaitingCommit: (config) => tpm(config).register(TPM_ASSIGNED).staged().hubReached(),
-  AwaitingSave: () => new JourneyDriver({ hasStore: true }).load({ kind: 'none' }).answer().hubReached(),
-  Online: () => new JourneyDriver({ purpose: 'keep' }).register().hubReached(),
-  AwaitingReturn: () => new JourneyDriver({ purpose: 'keep' }).register({ operationId: 'o', status: 'disabled' }),
-  AwaitingLastSave: () => new JourneyDriver(KEEP).load({ kind: 'none' }).answer().hubReached().cancel(),
-};
-const ONLY_ONCE: readonly State[] = ['AwaitingSave'];
-const ONLY_KEPT: readonly State[] = ['Online', 'AwaitingReturn', 'AwaitingLastSave'];
-
-/** A device that knows a hub, and that DPS sends to another. */
-function moved(config: Partial<JourneyConfig>): JourneyDriver {
-  return new JourneyDriver({ ...config, reprovision: true }).load(found()).answer(assignedTo('other.example'));
-}
-
-describe.each(Object.entries(ROADS) as [State, (config: Partial<JourneyConfig>) => JourneyDriver][])(
+describe.each(Object.entries(ROADS) as [UnfinishedState, (config: Partial<JourneyConfig>) => JourneyDriver][])(
   '%s',
   (name, road) => {
     const purposes = (['once', 'keep'] as const).filter(
@@ -115,43 +75,6 @@ describe.each(Object.entries(ROADS) as [State, (config: Partial<JourneyConfig>) 
 function journeyDeadlineAtMs(driver: JourneyDriver): number {
   return driver.journey.memory.deadlineAtMs;
 }
-
-describe('told to ask DPS again', () => {
-  const HEARD: readonly State[] = ['AwaitingStart', 'AwaitingHub', 'AwaitingHubRetry', 'Online', 'AwaitingReturn'];
-
-  it.each(HEARD)('it goes there from %s', (name) => {
-    const driver = ROADS[name]({ purpose: 'keep' }).reprovision();
-    expect(driver.state).toBe('Registering');
-    expect(driver.names().slice(-2)).toEqual(['CloseHub', 'PrepareCredential']);
-    expect(driver.events().at(-2)).toEqual({ type: 'reprovisioning', reason: 'asked', detail: 'operator' });
-  });
-
-  it('while the record is read, it remembers', () => {
-    const driver = ROADS.AwaitingRecord({}).reprovision().feed({ type: 'RecordLoaded', ticket: 1, loaded: found() });
-    expect(driver.state).toBe('Registering');
-  });
-
-  it.each((Object.keys(ROADS) as State[]).filter((name) => !HEARD.includes(name) && name !== 'AwaitingRecord'))(
-    'it stays in %s, where DPS has just been asked, or nothing begins any more',
-    (name) => {
-      const driver = ROADS[name]({ purpose: 'keep' });
-      const { state } = driver.journey;
-      expect(driver.reprovision().journey.state).toEqual(state);
-    },
-  );
-
-  it('it goes back to the hub it had, soon, when DPS refuses, and not to DPS for half an hour', () => {
-    const driver = online().reprovision().answer({ operationId: 'o', status: 'disabled' });
-    expect(driver.state).toBe('AwaitingReturn');
-    expect(journeyWakeAtMs(driver.journey)).toBeLessThanOrEqual(60_000);
-    driver.wake();
-    expect(driver.hubs()).toEqual(['hub.example', 'hub.example']);
-    driver.fails(refused()).wake().fails(refused());
-    expect(driver.state).toBe('AwaitingHubRetry');
-    while (driver.state !== 'Registering') driver.state === 'AwaitingHub' ? driver.fails(refused()) : driver.wake();
-    expect(driver.nowMs).toBeGreaterThanOrEqual(30 * MINUTE_MS);
-  });
-});
 
 describe('the way to the twin', () => {
   it('closes DPS, opens the hub, reads the twin, closes the hub', () => {
@@ -420,118 +343,5 @@ describe('the record', () => {
     driver.answer({ operationId: 'o', status: 'failed' });
     expect(driver.wake().state).toBe('Registering');
     expect(new Set(driver.hubs())).toEqual(new Set(['other.example']));
-  });
-});
-
-describe('a life', () => {
-  it('hands out the session, with the twin as it was known before', () => {
-    const driver = new JourneyDriver(KEEP).load(found()).hubReached(CHANGED);
-    expect(driver.effects).toContainEqual(
-      expect.objectContaining({
-        type: 'HandOutSession',
-        before: TWIN,
-        arrival: expect.objectContaining({ twin: CHANGED }),
-      }),
-    );
-    expect(driver.names()).not.toContain('CloseHub');
-  });
-
-  it('comes back to its hub when the session is lost', () => {
-    const driver = online().pass(90_000).lost();
-    expect(driver.events().slice(-2)).toMatchObject([{ type: 'offline' }, { type: 'waiting', reason: 'network' }]);
-    expect(driver.names().at(-1)).toBe('CloseHub');
-    driver.wake().hubReached();
-    expect(driver.state).toBe('Online');
-    expect(driver.hubs()).toEqual(['hub.example', 'hub.example']);
-  });
-
-  it('goes to DPS from a hub that accepts it and throws it out again and again', () => {
-    const driver = online();
-    for (let count = 1; count < 10; count += 1) driver.pass(1_000).lost().wake().hubReached();
-    expect(driver.pass(1_000).lost().state).toBe('Registering');
-  });
-
-  it('forgets old trouble after a session of a minute', () => {
-    const driver = online();
-    for (let count = 1; count < 30; count += 1) driver.pass(60_000).lost().wake().hubReached();
-    expect(driver.state).toBe('Online');
-    expect(driver.requests()).toEqual([]);
-  });
-
-  it('saves a twin that keeps changing once a minute', () => {
-    const driver = online();
-    driver.feed({ type: 'TwinChanged', twin: CHANGED });
-    expect(driver.saves()).toEqual([]);
-    driver.pass(30_000).feed({ type: 'TwinChanged', twin: { ...CHANGED, desired: { version: 5, properties: {} } } });
-    expect(journeyWakeAtMs(driver.journey)).toBe(SAVE_INTERVAL_MS);
-    driver.wake();
-    expect(driver.saves()).toMatchObject([{ twin: { desired: { version: 5 } } }]);
-    driver.saved();
-    expect(journeyWakeAtMs(driver.journey)).toBeUndefined();
-    expect(driver.records()).toEqual(['found', 'saved']);
-  });
-
-  it('tries a save that failed again after a minute', () => {
-    const driver = online().feed({ type: 'TwinChanged', twin: CHANGED }).wake().fails(diskFull());
-    expect(driver.state).toBe('Online');
-    expect(driver.wake().saves()).toHaveLength(2);
-  });
-
-  it('saves what changed meanwhile after the save under way', () => {
-    const driver = online().feed({ type: 'TwinChanged', twin: CHANGED }).wake();
-    driver.feed({ type: 'TwinChanged', twin: { ...CHANGED, desired: { version: 5, properties: {} } } }).saved();
-    expect(driver.wake().saves().at(-1)?.twin.desired.version).toBe(5);
-  });
-
-  it.each<[string, (driver: JourneyDriver) => JourneyDriver]>([
-    ['at its hub', (driver) => driver],
-    ['on the way back to it', (driver) => driver.lost()],
-    ['at DPS', (driver) => driver.reprovision()],
-  ])('that is told to end %s first saves what it knows', (_where, go) => {
-    const driver = go(online().feed({ type: 'TwinChanged', twin: CHANGED })).cancel();
-    expect(driver.names().at(-1)).toBe('SaveRecord');
-    expect(driver.saves()).toMatchObject([{ twin: CHANGED }]);
-    expect(driver.outcome).toBeUndefined();
-    expect(driver.saved().error.code).toBe('ERR_DPS_CANCELLED');
-  });
-
-  it.each([
-    ['waits so long for that', (driver: JourneyDriver) => driver.wake(), LAST_SAVE_MS],
-    ['does not mind when that fails', (driver: JourneyDriver) => driver.fails(diskFull()), 0],
-    ['and not longer when told twice', (driver: JourneyDriver) => driver.cancel().wake(), LAST_SAVE_MS],
-  ])('%s', (_what, go, ms) => {
-    const driver = go(online().feed({ type: 'TwinChanged', twin: CHANGED }).cancel());
-    expect(driver.error.code).toBe('ERR_DPS_CANCELLED');
-    expect(driver.nowMs).toBe(ms);
-  });
-
-  it('ends at once when there is nothing to save', () => {
-    expect(online().cancel().names().slice(-2)).toEqual(['CloseHub', 'FinishJourney']);
-  });
-
-  it('gives each registration its own deadline, then tries what was there before', () => {
-    const driver = online().reprovision();
-    while (driver.state === 'Registering') {
-      if (driver.journey.state.name !== 'Registering') break;
-      const { name } = driver.journey.state.registration.state;
-      if (name === 'AwaitingRetryTime') driver.wake();
-      else driver.answer({}, 503);
-    }
-    expect(driver.nowMs).toBeLessThanOrEqual(CONFIG.deadlineMs);
-    expect(driver.state).toBe('AwaitingReturn');
-    expect(driver.wake().hubs()).toEqual(['hub.example', 'hub.example']);
-  });
-
-  it('ends only by what a person must mend', () => {
-    const option = new ConfigurationError({ code: 'ERR_DPS_CONFIG_OPTION', message: 'no' });
-    const key = new HsmError({ code: 'ERR_DPS_HSM_KEY_INVALID', message: 'no', operation: 'sign' });
-    for (const error of [option, key]) {
-      expect(ROADS.AwaitingHub({ purpose: 'keep' }).fails(error).error).toBe(error);
-      expect(ROADS.Registering({ purpose: 'keep' }).fails(error).error).toBe(error);
-    }
-    for (const error of [refused(), lost(), untrusted()]) {
-      expect(ROADS.AwaitingHub({ purpose: 'keep' }).fails(error).state).toBe('AwaitingHubRetry');
-      expect(ROADS.Registering({ purpose: 'keep' }).fails(error).outcome).toBeUndefined();
-    }
   });
 });

@@ -1,4 +1,5 @@
 import { describe, expect, it } from 'vitest';
+import type { Finding } from '../../src/doctor/finding.js';
 import { checkNetwork, type Network, type ServerFacts, type Service } from '../../src/doctor/network-check.js';
 import { TransportError, type TransportPhase } from '../../src/errors.js';
 import { ManualClock } from '../fakes/manual-clock.js';
@@ -21,7 +22,7 @@ function failure(phase: TransportPhase): TransportError {
 
 type Outcome = ServerFacts | TransportError;
 
-function networkOf(outcomes: { resolve?: TransportError; mqtt?: Outcome; https?: Outcome }): Network {
+function networkOf(outcomes: { resolve?: TransportError; mqtt?: Outcome; amqp?: Outcome; https?: Outcome }): Network {
   return {
     resolve: async (host) => {
       if (outcomes.resolve !== undefined) throw outcomes.resolve;
@@ -38,6 +39,10 @@ function networkOf(outcomes: { resolve?: TransportError; mqtt?: Outcome; https?:
 async function check(network: Network, other?: Service, wallMs = NOW_MS, hop?: { host: string }): Promise<string[]> {
   const { signal } = new AbortController();
   const findings = await checkNetwork(network, { chosen: MQTT, other, hop, clock: new ManualClock(wallMs), signal });
+  return told(findings);
+}
+
+function told(findings: readonly Finding[]): string[] {
   return findings.map(({ check: name, verdict, message, fix = '' }) => `${name} ${verdict}: ${message} ${fix}`.trim());
 }
 
@@ -79,6 +84,25 @@ describe('checkNetwork', () => {
     expect((await check(networkOf({ https: failure('connect') }), HTTPS)).at(-1)).toMatch(
       /^port warning: dps\.example:443 \(HTTPS\) cannot be used from here \(ERR_DPS_CONNECT\)\. Stay away from/,
     );
+  });
+
+  it('does not take for a fault what provision goes round by itself', async () => {
+    const look = async (outcomes: Parameters<typeof networkOf>[0]): Promise<string[]> => {
+      const check = { chosen: MQTT, other: HTTPS, isOtherTried: true, hop: undefined };
+      const { signal } = new AbortController();
+      return told(await checkNetwork(networkOf(outcomes), { ...check, clock: new ManualClock(NOW_MS), signal })).slice(
+        1,
+      );
+    };
+    expect(await look({ mqtt: failure('connect') })).toEqual([
+      expect.stringMatching(
+        /^port warning: .*:8883 \(MQTT\) cannot be used from here \(ERR_DPS_CONNECT\)\. provision tries/,
+      ),
+      'port ok: dps.example:443 (HTTPS) can be reached.',
+      expect.stringMatching(/^tls ok/),
+    ]);
+    const mended = [{ mqtt: failure('tls') }, { mqtt: failure('connect'), https: failure('connect') }];
+    for (const outcomes of mended) expect((await look(outcomes)).join()).toMatch(/failed: No\. Mend it\./);
   });
 
   it('compares the clocks where a server tells its own, unless this one is not set', async () => {

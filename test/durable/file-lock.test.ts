@@ -9,7 +9,7 @@ import { nodeProcessTable } from '../../src/durable/process-table.js';
 import { FakeProcesses } from './fake-processes.js';
 import { raceForLock } from './lock-race.js';
 import { SimulatedDisk, systemError } from './simulated-disk.js';
-import { bundle } from './traced-save.js';
+import { bundle } from './system-call-tracer.js';
 
 let folder: string;
 let path: string;

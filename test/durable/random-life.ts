@@ -1,7 +1,9 @@
+import { MISHAPS } from './disk-mishap.js';
 import { seededRandom } from './seeded-random.js';
 import type { StoreLife } from './store-life.js';
 
-const KINDS = ['power cut', 'power cut', 'power cut', 'kill', 'ENOSPC', 'EIO', 'EROFS', 'EACCES', 'EMFILE'] as const;
+/** A power cut has the most outcomes. */
+const KINDS = ['power cut', 'power cut', ...MISHAPS] as const;
 const BEFORE = [undefined, 'a slot is damaged', 'a dead process left its lock', 'syncs are lies from now on'] as const;
 
 /** A mishap of any kind at any call; the same for the same seed. */

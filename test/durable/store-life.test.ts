@@ -1,8 +1,8 @@
 import { describe, expect, it } from 'vitest';
+import { MISHAPS } from './disk-mishap.js';
 import { randomLife } from './random-life.js';
-import { liveThrough, type Mishap, type StoreLife } from './store-life.js';
+import { liveThrough, type StoreLife } from './store-life.js';
 
-const MISHAPS: readonly Mishap['kind'][] = ['power cut', 'kill', 'ENOSPC', 'EIO', 'EROFS', 'EACCES', 'EMFILE'];
 /** Other outcomes of the same power cut. */
 const SEEDS = [1, 2, 3];
 

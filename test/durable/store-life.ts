@@ -1,24 +1,18 @@
 import { encodeRecord } from '../../src/core/record.js';
 import type { LoadedRecord } from '../../src/core/store.js';
-import { isDpsError } from '../../src/errors.js';
 import { type FileRecordStore, fileRecordStore } from '../../src/state/file-store.js';
+import { anyDisk, type Mishap, meetMishap } from './disk-mishap.js';
 import { FakeProcesses } from './fake-processes.js';
 import { sampleRecord } from './sample-record.js';
 import { seededRandom } from './seeded-random.js';
-import { SimulatedDisk, systemError } from './simulated-disk.js';
-
-/** What happens to a save (or to forgetting the record), and when. */
-export interface Mishap {
-  readonly kind: 'power cut' | 'kill' | 'ENOSPC' | 'EIO' | 'EROFS' | 'EACCES' | 'EMFILE';
-  /** Instead of this call of the save, counted from 0; past the last one it happens right after the save. */
-  readonly atCall: number;
-}
+import type { SimulatedDisk } from './simulated-disk.js';
 
 export interface StoreLife {
   readonly seed: number;
   /** Records saved before, one after the other. */
   readonly savesBefore: number;
   readonly doing: 'save' | 'forget';
+  /** To the save, or to forgetting the record. */
   readonly mishap: Mishap;
   /** Something that was wrong with the disk before. */
   readonly before?: 'a slot is damaged' | 'a dead process left its lock' | 'syncs are lies from now on' | undefined;
@@ -34,8 +28,7 @@ const NEVER = new AbortController().signal;
  */
 export async function liveThrough(life: StoreLife): Promise<number> {
   const random = seededRandom(life.seed);
-  const disk = new SimulatedDisk('/var', '/var/lib');
-  if (random() < 0.5) disk.maxWriteBytes = 1 + Math.floor(random() * 700);
+  const disk = anyDisk(random);
   const processes = new FakeProcesses();
   const sizes = [0, 1, 2, 3, 4, 5, 6].map(() => Math.floor(random() ** 3 * 6000));
   const saved = (number: number): string => textOf(number, sizes[number] ?? 0);
@@ -54,12 +47,9 @@ export async function liveThrough(life: StoreLife): Promise<number> {
 
   const next = life.savesBefore + 1;
   const second = openStore(disk, processes);
-  const callsBefore = disk.calls.length;
-  const outcome = await endsBy(disk, life.mishap, () =>
+  const { outcome, calls } = await meetMishap(disk, life.mishap, /^ERR_DPS_STORE_/, () =>
     life.doing === 'save' ? second.store.save(sampleRecord(next, sizes[next]), NEVER) : second.store.forget(NEVER),
   );
-  const calls = disk.calls.length - callsBefore;
-  disk.onCall = () => undefined;
   if (life.mishap.kind !== 'power cut' && life.mishap.kind !== 'kill') await second.store.close();
   processes.kill(second.pid);
   if (life.mishap.kind === 'power cut') disk.cutPower(random);
@@ -83,32 +73,6 @@ export async function liveThrough(life: StoreLife): Promise<number> {
 function openStore(disk: SimulatedDisk, processes: FakeProcesses): { store: FileRecordStore; pid: number } {
   const table = processes.start();
   return { store: fileRecordStore({ directory: DIRECTORY, io: disk, processes: table }), pid: table.pid };
-}
-
-/** How the work ended: `done`, `failed` with a typed error, or `gone` with its process. */
-async function endsBy(disk: SimulatedDisk, { kind, atCall }: Mishap, work: () => Promise<void>): Promise<string> {
-  let count = 0;
-  let die: () => void = () => undefined;
-  const gone = new Promise<string>((resolve) => {
-    die = () => resolve('gone');
-  });
-  disk.onCall = () => {
-    if (count++ < atCall) return undefined;
-    if (kind === 'power cut' || kind === 'kill') {
-      die();
-      return new Promise(() => undefined);
-    }
-    if (count - 1 === atCall) throw systemError(kind);
-    return undefined;
-  };
-  const ended = work().then(
-    () => 'done',
-    (error: unknown) => {
-      if (isDpsError(error) && error.code.startsWith('ERR_DPS_STORE_')) return 'failed';
-      throw error;
-    },
-  );
-  return Promise.race([ended, gone]);
 }
 
 /** Flips a bit in one of the slots; gives back the number of the record that is the newest now. */

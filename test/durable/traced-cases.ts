@@ -4,12 +4,13 @@ import { encodeRecord } from '../../src/core/record.js';
 import type { LoadedRecord } from '../../src/core/store.js';
 import { fileRecordStore, readStoredRecord } from '../../src/state/file-store.js';
 import { sampleRecord } from './sample-record.js';
-import type { Outcome, SaveOrder, SaveTracer, TracedCall } from './traced-save.js';
+import type { Outcome, SystemCallTracer, TracedCall } from './system-call-tracer.js';
+import { type SaveOrder, tracedSave } from './traced-save.js';
 
 export interface TracedScenario {
   readonly savesBefore: number;
   readonly doing: 'save' | 'forget';
-  /** See `SaveTracer.saveWith`. */
+  /** See `SystemCallTracer.tamperWith`. */
   readonly tampering: string;
 }
 
@@ -22,12 +23,12 @@ export interface TracedCase {
  * One case for each system call of a save. After each the record is the old one or the new one, the new one if the save
  * was reported as done; and the store works as if nothing had been. Throws a sentence otherwise.
  */
-export async function tamperWithEachCall(tracer: SaveTracer, scenario: TracedScenario): Promise<TracedCase[]> {
-  const calls = await tracer.callsOf(await prepare(tracer, scenario));
+export async function tamperWithEachCall(tracer: SystemCallTracer, scenario: TracedScenario): Promise<TracedCase[]> {
+  const calls = await tracer.callsOf(tracedSave(await prepare(tracer, scenario)));
   const cases: TracedCase[] = [];
   for (const call of calls) {
     const order = await prepare(tracer, scenario);
-    const outcome = await tracer.saveWith(order, call, scenario.tampering);
+    const outcome = await tracer.tamperWith(call, scenario.tampering, tracedSave(order));
     await check(order, scenario, outcome).catch((error: Error) => {
       throw new Error(`${JSON.stringify({ ...scenario, call, outcome })}: ${error.message}`);
     });
@@ -39,7 +40,7 @@ export async function tamperWithEachCall(tracer: SaveTracer, scenario: TracedSce
 const NEVER = new AbortController().signal;
 const FILLER_BYTES = 2000;
 
-async function prepare(tracer: SaveTracer, { savesBefore, doing }: TracedScenario): Promise<SaveOrder> {
+async function prepare(tracer: SystemCallTracer, { savesBefore, doing }: TracedScenario): Promise<SaveOrder> {
   const directory = join(tracer.newFolder(), 'state');
   const store = fileRecordStore({ directory });
   for (let number = 1; number <= savesBefore; number += 1) await store.save(sampleRecord(number, FILLER_BYTES), NEVER);

@@ -1,10 +1,11 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import type { SystemCallTracer } from './system-call-tracer.js';
 import { tamperWithEachCall } from './traced-cases.js';
-import { SaveTracer } from './traced-save.js';
+import { makeSaveTracer } from './traced-save.js';
 
-let tracer: SaveTracer;
+let tracer: SystemCallTracer;
 beforeAll(async () => {
-  tracer = await SaveTracer.make();
+  tracer = await makeSaveTracer();
 });
 afterAll(() => tracer.remove());
 

@@ -3,29 +3,10 @@ import { once } from 'node:events';
 import { connect as connectTls } from 'node:tls';
 import { expect, onTestFinished } from 'vitest';
 import type { Emulator } from '../../src/emulator/index.js';
-import {
-  AMQP_HEADER,
-  type AmqpValue,
-  amqpFrame,
-  type ByteWire,
-  binary,
-  described,
-  FALSE,
-  type Frame,
-  list,
-  map,
-  NULL,
-  readFrame,
-  SASL_HEADER,
-  saslFrame,
-  symbol,
-  TRUE,
-  text,
-  uint,
-} from '../fakes/amqp-bytes.js';
+import * as amqp from '../fakes/amqp-bytes.js';
 
 /** The client's end of a connection, byte by byte. */
-export class AmqpProbe implements ByteWire {
+export class AmqpProbe implements amqp.ByteWire {
   readonly closed: Promise<unknown>;
   readonly #socket: ReturnType<typeof connectTls>;
   #received: Buffer = Buffer.alloc(0);
@@ -73,19 +54,21 @@ export class AmqpProbe implements ByteWire {
   }
 
   /** The next frame with this performative. */
-  async next(code: number): Promise<Frame> {
+  async next(code: number): Promise<amqp.Frame> {
     for (;;) {
-      const frame = await readFrame(this);
+      const frame = await amqp.readFrame(this);
       if (frame.code === code) return frame;
     }
   }
 
-  async sasl(mechanism: string, initialResponse: Uint8Array): Promise<readonly AmqpValue[]> {
-    await this.write(SASL_HEADER);
-    expect(await this.readBytes(8)).toEqual(SASL_HEADER);
+  async sasl(mechanism: string, initialResponse: Uint8Array): Promise<readonly amqp.AmqpValue[]> {
+    await this.write(amqp.SASL_HEADER);
+    expect(await this.readBytes(8)).toEqual(amqp.SASL_HEADER);
     await this.skipMechanisms();
-    await this.write(saslFrame(0x41, [symbol(mechanism), binary(initialResponse), text('localhost')]));
-    return (await readFrame(this)).fields;
+    await this.write(
+      amqp.saslFrame(0x41, [amqp.symbol(mechanism), amqp.binary(initialResponse), amqp.text('localhost')]),
+    );
+    return (await amqp.readFrame(this)).fields;
   }
 
   /** `00 53 40`, one list with an array of symbols. */
@@ -97,52 +80,49 @@ export class AmqpProbe implements ByteWire {
   /** Header, OPEN, BEGIN, receiver and sender, as Microsoft's clients do; the receiver may take ten messages. */
   async attach(address: string): Promise<void> {
     await this.open();
-    await this.link(address, 0, TRUE);
-    await this.link(address, 1, FALSE);
+    await this.link(address, 0, amqp.TRUE);
+    await this.link(address, 1, amqp.FALSE);
     await this.grant(0);
   }
 
   /** Header, OPEN and BEGIN. */
   async open(): Promise<void> {
-    const properties = amqpFrame(0x11, [NULL, uint(0), uint(100), uint(100)]);
-    const open = amqpFrame(0x10, [text('probe'), text('localhost')]);
-    await this.write(Buffer.concat([AMQP_HEADER, open, properties]));
-    expect(await this.readBytes(8)).toEqual(AMQP_HEADER);
+    const properties = amqp.amqpFrame(0x11, [amqp.NULL, amqp.uint(0), amqp.uint(100), amqp.uint(100)]);
+    const open = amqp.amqpFrame(0x10, [amqp.text('probe'), amqp.text('localhost')]);
+    await this.write(Buffer.concat([amqp.AMQP_HEADER, open, properties]));
+    expect(await this.readBytes(8)).toEqual(amqp.AMQP_HEADER);
   }
 
   /** ATTACH; the role is true for a receiver. */
   async link(address: string, handle: number, role: Uint8Array): Promise<void> {
-    const properties = map(symbol('com.microsoft:api-version'), text('2019-03-31'));
-    const terminus = (code: number): Buffer => described(code, list(text(address)));
-    const fields = [text(`link-${handle}`), uint(handle), role, NULL, NULL, terminus(0x28), terminus(0x29), NULL, NULL];
-    const count = role === TRUE ? NULL : uint(0);
-    await this.write(amqpFrame(0x12, [...fields, count, NULL, NULL, NULL, properties]));
+    const properties = amqp.map(amqp.symbol('com.microsoft:api-version'), amqp.text('2019-03-31'));
+    const count = role === amqp.TRUE ? amqp.NULL : amqp.uint(0);
+    const link = { name: `link-${handle}`, handle, role, address };
+    await this.write(amqp.attachFrame(link, count, amqp.NULL, amqp.NULL, amqp.NULL, properties));
   }
 
   /** FLOW: ten messages more on this receiver. */
   async grant(handle: number): Promise<void> {
-    await this.write(amqpFrame(0x13, [uint(0), uint(100), uint(0), uint(100), uint(handle), uint(0), uint(10)]));
+    await this.write(amqp.creditFrame(handle, 10));
   }
 
   /** TRANSFER of one message on this sender. */
   async send(handle: number, deliveryId: number, ...sections: readonly Uint8Array[]): Promise<void> {
-    const fields = [uint(handle), uint(deliveryId), binary(Buffer.of(deliveryId)), uint(0), FALSE];
-    await this.write(amqpFrame(0x14, fields, Buffer.concat(sections)));
+    await this.write(amqp.transferFrame(handle, deliveryId, ...sections));
   }
 
   /** DISPOSITION of a message that came. */
   async settle(deliveryId: number, outcome: number): Promise<void> {
-    const fields = [TRUE, uint(deliveryId), uint(deliveryId), TRUE, described(outcome, list())];
-    await this.write(amqpFrame(0x15, fields));
+    await this.write(amqp.dispositionFrame(deliveryId, amqp.described(outcome, amqp.list())));
   }
 
   async request(id: number, correlationId: Uint8Array, ...properties: readonly Uint8Array[]): Promise<void> {
     await this.send(
       1,
       id,
-      described(0x73, list(NULL, NULL, NULL, NULL, NULL, correlationId)),
-      described(0x74, map(...properties)),
-      described(0x75, binary(Buffer.from('{"registrationId":"dev-1"}'))),
+      amqp.described(0x73, amqp.list(amqp.NULL, amqp.NULL, amqp.NULL, amqp.NULL, amqp.NULL, correlationId)),
+      amqp.described(0x74, amqp.map(...properties)),
+      amqp.described(0x75, amqp.binary(Buffer.from('{"registrationId":"dev-1"}'))),
     );
   }
 }

@@ -1,20 +1,6 @@
 import { describe, expect, it, onTestFinished } from 'vitest';
 import { type Emulator, type EmulatorConfig, startEmulator } from '../../src/emulator/index.js';
-import {
-  AMQP_HEADER,
-  type AmqpValue,
-  amqpFrame,
-  binary,
-  type Described,
-  NULL,
-  readFrame,
-  SASL_HEADER,
-  saslFrame,
-  sectionOf,
-  symbol,
-  text,
-  uint,
-} from '../fakes/amqp-bytes.js';
+import * as amqp from '../fakes/amqp-bytes.js';
 import { ManualClock } from '../fakes/manual-clock.js';
 import { AmqpProbe } from './amqp-probe.js';
 import { SoftwareTpm } from './software-tpm.js';
@@ -25,7 +11,7 @@ const TPM = new SoftwareTpm();
 const FAR_FUTURE = 4_000_000_000;
 const USER = `${SCOPE}/registrations/dev-1`;
 
-const REGISTER = [text('iotdps-operation-type'), text('iotdps-register')];
+const REGISTER = [amqp.text('iotdps-operation-type'), amqp.text('iotdps-register')];
 
 async function bench(config: EmulatorConfig = {}): Promise<Emulator> {
   const attestation = { symmetricKey: { primaryKey: DEVICE_KEY } };
@@ -44,14 +30,14 @@ describe('the emulator’s DPS over AMQP', () => {
     expect(await probe.sasl('PLAIN', plain())).toEqual([0]);
     await probe.attach(address);
     await probe.next(0x12);
-    await probe.request(0, text('c-1'), ...REGISTER);
+    await probe.request(0, amqp.text('c-1'), ...REGISTER);
     // Settled as accepted first, then answered.
     const settled = await probe.next(0x15);
     expect(settled.fields.slice(0, 5)).toMatchObject([true, 0, 0, true, { code: 0x24 }]);
     const { payload } = await probe.next(0x14);
-    expect((sectionOf(payload, 0x73) as AmqpValue[])[5]).toBe('c-1');
-    expect(sectionOf(payload, 0x74)).toEqual(['retry-after', 3, 'Retry-After', 3]);
-    const body = JSON.parse(String(sectionOf(payload, 0x75))) as { status: string };
+    expect((amqp.sectionOf(payload, 0x73) as amqp.AmqpValue[])[5]).toBe('c-1');
+    expect(amqp.sectionOf(payload, 0x74)).toEqual(['retry-after', 3, 'Retry-After', 3]);
+    const body = JSON.parse(String(amqp.sectionOf(payload, 0x75))) as { status: string };
     expect(body.status).toBe('assigning');
   });
 
@@ -59,9 +45,11 @@ describe('the emulator’s DPS over AMQP', () => {
     const probe = await AmqpProbe.connect(await bench());
     await probe.sasl('PLAIN', plain());
     await probe.attach(USER);
-    await probe.request(0, NULL, ...REGISTER);
+    await probe.request(0, amqp.NULL, ...REGISTER);
     const { payload } = await probe.next(0x14);
-    expect(sectionOf(payload, 0x73)).toSatisfy((fields) => fields === undefined || (fields as AmqpValue[])[5] == null);
+    expect(amqp.sectionOf(payload, 0x73)).toSatisfy(
+      (fields) => fields === undefined || (fields as amqp.AmqpValue[])[5] == null,
+    );
   });
 
   it('rejects with the error body as description, under a condition that clients know', async () => {
@@ -70,10 +58,10 @@ describe('the emulator’s DPS over AMQP', () => {
     const probe = await AmqpProbe.connect(emulator);
     await probe.sasl('PLAIN', plain());
     await probe.attach(USER);
-    await probe.request(0, text('c-1'), ...REGISTER);
+    await probe.request(0, amqp.text('c-1'), ...REGISTER);
     const { fields } = await probe.next(0x15);
-    const { code, value } = fields[4] as { code: number; value: AmqpValue[] };
-    const [condition, description, info] = (value[0] as Described).value as readonly AmqpValue[];
+    const { code, value } = fields[4] as { code: number; value: amqp.AmqpValue[] };
+    const [condition, description, info] = (value[0] as amqp.Described).value as readonly amqp.AmqpValue[];
     expect(code).toBe(0x25);
     expect(condition).toBe('com.microsoft:device-container-throttled');
     expect(JSON.parse(String(description))).toMatchObject({ errorCode: 429001 });
@@ -85,7 +73,7 @@ describe('the emulator’s DPS over AMQP', () => {
     const probe = await AmqpProbe.connect(emulator);
     expect(await probe.sasl('PLAIN', plain('SharedAccessSignature sr=x&sig=eA%3D%3D&se=1'))).toEqual([0]);
     await probe.attach(USER);
-    await probe.request(0, text('c-1'), ...REGISTER);
+    await probe.request(0, amqp.text('c-1'), ...REGISTER);
     const { fields } = await probe.next(0x15);
     expect(JSON.stringify(fields[4])).toContain('amqp:unauthorized-access');
     expect(emulator.trace.entries({ event: 'refused' })).toMatchObject([{ protocol: 'amqp', status: 401 }]);
@@ -94,18 +82,18 @@ describe('the emulator’s DPS over AMQP', () => {
   it('is asked without a SASL layer by a device with neither certificate nor key', async () => {
     const probe = await AmqpProbe.connect(await bench());
     await probe.attach(USER);
-    await probe.request(0, text('c-1'), ...REGISTER);
+    await probe.request(0, amqp.text('c-1'), ...REGISTER);
     expect(JSON.stringify((await probe.next(0x15)).fields[4])).toContain('401002');
   });
 
   it('offers PLAIN and TPM, and refuses what it did not offer', async () => {
     const probe = await AmqpProbe.connect(await bench());
-    await probe.write(SASL_HEADER);
+    await probe.write(amqp.SASL_HEADER);
     await probe.readBytes(8);
     const offered = await probe.skipMechanisms();
     for (const name of ['PLAIN', 'TPM', 'MSSBCBS']) expect(offered).toContain(name);
-    await probe.write(saslFrame(0x41, [symbol('EXTERNAL')]));
-    expect((await readFrame(probe)).fields).toEqual([1]);
+    await probe.write(amqp.saslFrame(0x41, [amqp.symbol('EXTERNAL')]));
+    expect((await amqp.readFrame(probe)).fields).toEqual([1]);
     await probe.closed;
   });
 
@@ -126,8 +114,8 @@ describe('the emulator’s DPS over AMQP', () => {
     const probe = await AmqpProbe.connect(emulator);
     const opening = Buffer.concat([Buffer.from(`\0${SCOPE}\0tpm-1\0`), TPM.endorsementKey]);
     const answer = async (response: Uint8Array): Promise<Buffer> => {
-      await probe.write(saslFrame(0x43, [binary(response)]));
-      return (await readFrame(probe)).fields[0] as Buffer;
+      await probe.write(amqp.saslFrame(0x43, [amqp.binary(response)]));
+      return (await amqp.readFrame(probe)).fields[0] as Buffer;
     };
     expect(await probe.sasl('TPM', opening)).toEqual([Buffer.of(0)]);
     const first = await answer(Buffer.concat([Buffer.of(0), TPM.storageRootKey]));
@@ -137,8 +125,8 @@ describe('the emulator’s DPS over AMQP', () => {
     expect(Math.max(first.length, second.length)).toBeLessThan(480);
     const key = TPM.activate(Buffer.concat([first.subarray(1), second.subarray(1)]));
     const token = dpsToken(SCOPE, 'tpm-1', key.toString('base64'), FAR_FUTURE);
-    await probe.write(saslFrame(0x43, [binary(Buffer.from(`\0${token}`))]));
-    expect((await readFrame(probe)).fields).toEqual([0]);
+    await probe.write(amqp.saslFrame(0x43, [amqp.binary(Buffer.from(`\0${token}`))]));
+    expect((await amqp.readFrame(probe)).fields).toEqual([0]);
   });
 
   it.each([
@@ -147,19 +135,22 @@ describe('the emulator’s DPS over AMQP', () => {
   ])('answers %s with what it speaks, and closes', async (_name, header) => {
     const probe = await AmqpProbe.connect(await bench());
     await probe.write(Buffer.from(header, 'hex'));
-    expect(await probe.readBytes(8)).toEqual(AMQP_HEADER);
+    expect(await probe.readBytes(8)).toEqual(amqp.AMQP_HEADER);
     await probe.closed;
   });
 
   it.each([
     ['HTTP', Buffer.from('GET / HTTP/1.1\r\n\r\n')],
-    ['a frame first', amqpFrame(0x10, [text('probe')])],
-    ['a frame that is too large', Buffer.concat([AMQP_HEADER, Buffer.from('00ffffff02000000', 'hex')])],
-    ['a frame of no size', Buffer.concat([AMQP_HEADER, Buffer.from('0000000002000000', 'hex')])],
-    ['a frame of a SASL layer that is over', Buffer.concat([AMQP_HEADER, saslFrame(0x41, [symbol('PLAIN')])])],
-    ['an array that would fill the memory', Buffer.concat([AMQP_HEADER, hugeArray()])],
-    ['a broken frame', Buffer.concat([AMQP_HEADER, amqpFrame(0x12, [uint(1)])])],
-    ['half a SASL frame', Buffer.concat([SASL_HEADER, Buffer.from('0000000c0201000000534190', 'hex')])],
+    ['a frame first', amqp.amqpFrame(0x10, [amqp.text('probe')])],
+    ['a frame that is too large', Buffer.concat([amqp.AMQP_HEADER, Buffer.from('00ffffff02000000', 'hex')])],
+    ['a frame of no size', Buffer.concat([amqp.AMQP_HEADER, Buffer.from('0000000002000000', 'hex')])],
+    [
+      'a frame of a SASL layer that is over',
+      Buffer.concat([amqp.AMQP_HEADER, amqp.saslFrame(0x41, [amqp.symbol('PLAIN')])]),
+    ],
+    ['an array that would fill the memory', Buffer.concat([amqp.AMQP_HEADER, hugeArray()])],
+    ['a broken frame', Buffer.concat([amqp.AMQP_HEADER, amqp.amqpFrame(0x12, [amqp.uint(1)])])],
+    ['half a SASL frame', Buffer.concat([amqp.SASL_HEADER, Buffer.from('0000000c0201000000534190', 'hex')])],
   ])('survives %s', async (_name, bytes) => {
     const emulator = await bench();
     const probe = await AmqpProbe.connect(emulator);
@@ -175,7 +166,7 @@ describe('the emulator’s DPS over AMQP', () => {
     const probe = await AmqpProbe.connect(emulator);
     await probe.sasl('PLAIN', plain());
     await probe.attach(USER);
-    await probe.request(0, text('c-1'), ...REGISTER);
+    await probe.request(0, amqp.text('c-1'), ...REGISTER);
     await probe.next(0x14);
     const shown = JSON.stringify(emulator.trace.entries());
     expect(shown).not.toContain('SharedAccess');

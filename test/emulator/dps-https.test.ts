@@ -1,7 +1,8 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { type Emulator, startEmulator } from '../../src/emulator/index.js';
-import { type IssuedCertificate, issueCertificate, makeAuthority } from '../../src/emulator/pki.js';
+import type { IssuedCertificate } from '../../src/emulator/pki.js';
 import { ManualClock } from '../fakes/manual-clock.js';
+import { makeFleet } from './fleet-certificates.js';
 import { askHttps, type HttpsReply } from './https-probe.js';
 import { DEVICE_KEY, dpsToken, GROUP_KEY } from './tokens.js';
 
@@ -16,9 +17,8 @@ let leaf: IssuedCertificate;
 beforeAll(async () => {
   clock = new ManualClock();
   const nowMs = clock.wallMs();
-  const authority = await makeAuthority({ commonName: 'Fleet CA', nowMs });
-  const intermediate = await makeAuthority({ commonName: 'Factory 7', issuer: authority, nowMs });
-  leaf = await issueCertificate(intermediate, { commonName: 'x-1', usage: 'client', nowMs });
+  const fleet = await makeFleet(nowMs);
+  leaf = fleet.leaf;
   emulator = await startEmulator(
     {
       idScope: SCOPE,
@@ -27,7 +27,7 @@ beforeAll(async () => {
       enrollmentGroups: [
         {
           enrollmentGroupId: 'certs',
-          attestation: { x509: { signingCertificates: { primary: { certificate: authority.certificatePem } } } },
+          attestation: { x509: { signingCertificates: { primary: { certificate: fleet.authority.certificatePem } } } },
         },
       ],
     },

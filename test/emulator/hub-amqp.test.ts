@@ -1,19 +1,6 @@
 import { beforeEach, describe, expect, it, onTestFinished } from 'vitest';
 import { type Emulator, startEmulator } from '../../src/emulator/index.js';
-import {
-  type AmqpValue,
-  binary,
-  described,
-  FALSE,
-  type Frame,
-  list,
-  map,
-  NULL,
-  sectionOf,
-  symbol,
-  TRUE,
-  text,
-} from '../fakes/amqp-bytes.js';
+import * as amqp from '../fakes/amqp-bytes.js';
 import { ManualClock } from '../fakes/manual-clock.js';
 import { AmqpProbe } from './amqp-probe.js';
 import { MqttProbe } from './mqtt-probe.js';
@@ -48,18 +35,18 @@ async function connect(address = hubName()): Promise<AmqpProbe> {
 
 async function putToken(probe: AmqpProbe, id: number, sas: string, name?: string): Promise<number> {
   const resource = name ?? encodeURIComponent(`${hubName()}/devices/dev-1`);
-  const properties = [text('operation'), text('put-token'), text('name'), text(resource)];
-  const more = [text('type'), text('servicebus.windows.net:sastoken')];
+  const properties = [amqp.text('operation'), amqp.text('put-token'), amqp.text('name'), amqp.text(resource)];
+  const more = [amqp.text('type'), amqp.text('servicebus.windows.net:sastoken')];
   await probe.send(
     1,
     id,
-    described(0x73, list(text(`m-${id}`), NULL, text('$cbs'), NULL, text('cbs'))),
-    described(0x74, map(...properties, ...more)),
-    described(0x77, text(sas)),
+    amqp.described(0x73, amqp.list(amqp.text(`m-${id}`), amqp.NULL, amqp.text('$cbs'), amqp.NULL, amqp.text('cbs'))),
+    amqp.described(0x74, amqp.map(...properties, ...more)),
+    amqp.described(0x77, amqp.text(sas)),
   );
   const { payload } = await probe.next(0x14);
-  expect((sectionOf(payload, 0x73) as AmqpValue[])[5]).toBe(`m-${id}`);
-  const [name0, status] = sectionOf(payload, 0x74) as AmqpValue[];
+  expect((amqp.sectionOf(payload, 0x73) as amqp.AmqpValue[])[5]).toBe(`m-${id}`);
+  const [name0, status] = amqp.sectionOf(payload, 0x74) as amqp.AmqpValue[];
   expect(name0).toBe('status-code');
   return Number(status);
 }
@@ -68,14 +55,14 @@ async function putToken(probe: AmqpProbe, id: number, sas: string, name?: string
 async function attached(node: string): Promise<AmqpProbe> {
   const probe = await connect();
   expect(await putToken(probe, 0, token())).toBe(200);
-  await probe.link(`/devices/dev-1/${node}`, 2, TRUE);
-  await probe.link(`amqps://${hubName()}/devices/dev-1/${node}`, 3, FALSE);
+  await probe.link(`/devices/dev-1/${node}`, 2, amqp.TRUE);
+  await probe.link(`amqps://${hubName()}/devices/dev-1/${node}`, 3, amqp.FALSE);
   await probe.grant(2);
   return probe;
 }
 
-function annotationsOf({ payload }: Frame): AmqpValue[] {
-  return sectionOf(payload, 0x72) as AmqpValue[];
+function annotationsOf({ payload }: amqp.Frame): amqp.AmqpValue[] {
+  return amqp.sectionOf(payload, 0x72) as amqp.AmqpValue[];
 }
 
 describe('a hub over AMQP', () => {
@@ -83,7 +70,7 @@ describe('a hub over AMQP', () => {
     const probe = await connect();
     expect(await putToken(probe, 0, hubToken(hubName(), 'dev-1', 'AAAA', 4_000_000_000))).toBe(401);
     expect(await putToken(probe, 1, token(), encodeURIComponent(`${hubName()}/devices/dev-2`))).toBe(401);
-    await probe.link('/devices/dev-1/messages/events', 2, FALSE);
+    await probe.link('/devices/dev-1/messages/events', 2, amqp.FALSE);
     const { fields } = await probe.next(0x16);
     expect(JSON.stringify(fields[2])).toContain('amqp:unauthorized-access');
     expect(emulator.trace.count({ event: 'refused' })).toBe(3);
@@ -91,43 +78,43 @@ describe('a hub over AMQP', () => {
 
   it('has nothing at other addresses, and no modules', async () => {
     const probe = await attached('twin');
-    await probe.link('/devices/dev-1/modules/m/twin', 4, FALSE);
+    await probe.link('/devices/dev-1/modules/m/twin', 4, amqp.FALSE);
     expect(JSON.stringify((await probe.next(0x16)).fields[2])).toContain('amqp:unauthorized-access');
-    await probe.link('/somewhere', 5, FALSE);
+    await probe.link('/somewhere', 5, amqp.FALSE);
     expect(JSON.stringify((await probe.next(0x16)).fields[2])).toContain('amqp:not-found');
   });
 
   it('answers the twin with status, version and correlation id', async () => {
     const probe = await attached('twin');
     const ask = (id: number, operation: string, body: string, resource?: string): Promise<void> => {
-      const more = resource === undefined ? [] : [symbol('resource'), text(resource)];
+      const more = resource === undefined ? [] : [amqp.symbol('resource'), amqp.text(resource)];
       return probe.send(
         3,
         id,
-        described(0x72, map(symbol('operation'), text(operation), ...more)),
-        described(0x73, list(NULL, NULL, NULL, NULL, NULL, text(`t-${id}`))),
-        described(0x75, binary(Buffer.from(body))),
+        amqp.described(0x72, amqp.map(amqp.symbol('operation'), amqp.text(operation), ...more)),
+        amqp.described(0x73, amqp.list(amqp.NULL, amqp.NULL, amqp.NULL, amqp.NULL, amqp.NULL, amqp.text(`t-${id}`))),
+        amqp.described(0x75, amqp.binary(Buffer.from(body))),
       );
     };
     await ask(1, 'GET', ' ');
     const read = await probe.next(0x14);
     expect(annotationsOf(read)).toEqual(['status', 200]);
-    expect((sectionOf(read.payload, 0x73) as AmqpValue[])[5]).toBe('t-1');
+    expect((amqp.sectionOf(read.payload, 0x73) as amqp.AmqpValue[])[5]).toBe('t-1');
     const twin = { desired: { fan: 'on', $version: 1 }, reported: { $version: 1 } };
-    expect(JSON.parse(String(sectionOf(read.payload, 0x75)))).toEqual(twin);
+    expect(JSON.parse(String(amqp.sectionOf(read.payload, 0x75)))).toEqual(twin);
     await ask(2, 'PATCH', '{"fw":"1"}', '/properties/reported');
     expect(annotationsOf(await probe.next(0x14))).toEqual(['status', 200, 'version', 2]);
     await ask(3, 'PATCH', '{"a.b":1}', '/properties/reported');
     const refused = await probe.next(0x14);
     expect(annotationsOf(refused)).toEqual(['status', 400]);
-    expect(JSON.parse(String(sectionOf(refused.payload, 0x75)))).toMatchObject({ errorCode: 400004 });
+    expect(JSON.parse(String(amqp.sectionOf(refused.payload, 0x75)))).toMatchObject({ errorCode: 400004 });
     await ask(4, 'GET', '', '/elsewhere/{}');
     await probe.next(0x14);
     await ask(5, 'PUT', ' ', '/notifications/twin/properties/desired');
     expect(annotationsOf(await probe.next(0x14))).toEqual(['status', 200]);
     emulator.hub().patchDesired('dev-1', { fan: 'off' });
     const push = await probe.next(0x14);
-    expect(JSON.parse(String(sectionOf(push.payload, 0x75)))).toEqual({ fan: 'off', $version: 2 });
+    expect(JSON.parse(String(amqp.sectionOf(push.payload, 0x75)))).toEqual({ fan: 'off', $version: 2 });
     await ask(6, 'DELETE', ' ', '/notifications/twin/properties/desired');
     await probe.next(0x14);
     emulator.hub().patchDesired('dev-1', { fan: 'on' });
@@ -140,12 +127,12 @@ describe('a hub over AMQP', () => {
     await probe.send(
       3,
       1,
-      described(0x72, map(symbol('operation'), text('GET'))),
-      described(0x75, binary(Buffer.of())),
+      amqp.described(0x72, amqp.map(amqp.symbol('operation'), amqp.text('GET'))),
+      amqp.described(0x75, amqp.binary(Buffer.of())),
     );
     const answer = await probe.next(0x14);
     expect(annotationsOf(answer)).toEqual(['status', 429]);
-    expect(JSON.parse(String(sectionOf(answer.payload, 0x75)))).toMatchObject({ errorCode: 429001 });
+    expect(JSON.parse(String(amqp.sectionOf(answer.payload, 0x75)))).toMatchObject({ errorCode: 429001 });
   });
 
   it('delivers messages until they are accepted or rejected: released ones come again', async () => {
@@ -153,16 +140,16 @@ describe('a hub over AMQP', () => {
     hub.sendC2D('dev-1', { body: 'first', messageId: 'm-1', properties: { town: 'Köln' } });
     const probe = await attached('messages/devicebound');
     const first = await probe.next(0x14);
-    expect(String(sectionOf(first.payload, 0x75))).toBe('first');
-    expect((sectionOf(first.payload, 0x73) as AmqpValue[]).slice(0, 3)).toEqual([
+    expect(String(amqp.sectionOf(first.payload, 0x75))).toBe('first');
+    expect((amqp.sectionOf(first.payload, 0x73) as amqp.AmqpValue[]).slice(0, 3)).toEqual([
       'm-1',
       null,
       '/devices/dev-1/messages/devicebound',
     ]);
-    expect(sectionOf(first.payload, 0x74)).toEqual(['town', 'Köln']);
+    expect(amqp.sectionOf(first.payload, 0x74)).toEqual(['town', 'Köln']);
     await probe.settle(Number(first.fields[1]), RELEASED);
     const again = await probe.next(0x14);
-    expect(String(sectionOf(again.payload, 0x75))).toBe('first');
+    expect(String(amqp.sectionOf(again.payload, 0x75))).toBe('first');
     await probe.settle(Number(again.fields[1]), ACCEPTED);
     const released = await emulator.trace.waitFor({ event: 'cloudToDeviceDone' });
     await emulator.trace.waitFor({ event: 'cloudToDeviceDone' }, released.sequence);

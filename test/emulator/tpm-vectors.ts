@@ -1,4 +1,5 @@
 import { readFileSync } from 'node:fs';
+import type { KdfaVector } from '../vectors/kdfa-vector.js';
 
 interface Activation {
   readonly endorsementKey_TPM2B_PUBLIC: string;
@@ -26,14 +27,7 @@ interface SoftwareActivation extends Activation {
 }
 
 interface Vectors {
-  readonly kdfa: readonly {
-    readonly key: string;
-    readonly label: string;
-    readonly contextU: string;
-    readonly contextV: string;
-    readonly bits: number;
-    readonly out: string;
-  }[];
+  readonly kdfa: readonly KdfaVector[];
   readonly softwareActivation: SoftwareActivation;
   readonly recordedExchange: Activation;
 }

@@ -203,3 +203,29 @@ function sized(type: number, value: Uint8Array): Buffer {
   header.writeUInt32BE(value.length, 1);
   return Buffer.concat([header, value]);
 }
+
+/** ATTACH of one end of a link, both termini at the same address; `more` are a sender's first delivery and what follows. */
+export function attachFrame(
+  link: { readonly name: string; readonly handle: number; readonly role: Uint8Array; readonly address: string },
+  ...more: readonly Uint8Array[]
+): Buffer {
+  const terminus = (code: number): Buffer => described(code, list(text(link.address)));
+  const fields = [text(link.name), uint(link.handle), link.role, NULL, NULL, terminus(0x28), terminus(0x29)];
+  return amqpFrame(0x12, [...fields, NULL, NULL, ...more]);
+}
+
+/** FLOW of a session that has just begun: so many messages may come on this link. */
+export function creditFrame(handle: number, credit: number): Buffer {
+  return amqpFrame(0x13, [uint(0), uint(100), uint(0), uint(100), uint(handle), uint(0), uint(credit)]);
+}
+
+/** TRANSFER of one whole message. */
+export function transferFrame(handle: number, deliveryId: number, ...sections: readonly Uint8Array[]): Buffer {
+  const fields = [uint(handle), uint(deliveryId), binary(Buffer.of(deliveryId)), uint(0), FALSE];
+  return amqpFrame(0x14, fields, Buffer.concat(sections));
+}
+
+/** DISPOSITION of a message that came: settled, with this outcome. */
+export function dispositionFrame(deliveryId: number, outcome: Uint8Array): Buffer {
+  return amqpFrame(0x15, [TRUE, uint(deliveryId), uint(deliveryId), TRUE, outcome]);
+}

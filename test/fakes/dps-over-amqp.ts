@@ -1,11 +1,14 @@
-import type { LiteralReply, Scene } from '../contracts/dps-transport.js';
+import type { LiteralReply, Scene, Stages } from '../contracts/transport-bench.js';
 import {
   AMQP_HEADER,
   type AmqpValue,
   amqpFrame,
+  attachFrame,
   type ByteWire,
   binary,
+  creditFrame,
   described,
+  dispositionFrame,
   FALSE,
   type Frame,
   list,
@@ -18,6 +21,7 @@ import {
   symbol,
   TRUE,
   text,
+  transferFrame,
   ubyte,
   uint,
 } from './amqp-bytes.js';
@@ -34,13 +38,26 @@ export const PERFORMATIVE = {
   close: 0x18,
 } as const;
 
+const STRAY: LiteralReply = { status: 200, body: 'stray' };
+
 /** Before each thing that the server sends. */
-export const AMQP_STAGES: readonly string[] = ['mechanisms', 'outcome', 'OPEN', 'ATTACH', 'disposition', 'reply'];
+export const AMQP_STAGES: Stages = {
+  opening: ['mechanisms', 'outcome', 'OPEN'],
+  exchange: ['ATTACH', 'disposition', 'reply'],
+};
+
+/** The same, with a TPM. */
+export const AMQP_TPM_STAGES: Stages = {
+  ...AMQP_STAGES,
+  opening: ['mechanisms', 'challenge', 'key', 'rest of the key', 'outcome', 'OPEN'],
+};
+
+type SaslPlayer = (wire: ByteWire, scene: Scene) => Promise<void>;
 
 /** Plays DPS until the client has gone. With a device certificate there is no SASL layer. */
-export async function playDps(wire: ByteWire, scene: Scene): Promise<void> {
+export async function playDps(wire: ByteWire, scene: Scene, sasl: SaslPlayer = playSasl): Promise<void> {
   const header = await wire.readBytes(8);
-  if (header.equals(SASL_HEADER)) await playSasl(wire, scene);
+  if (header.equals(SASL_HEADER)) await sasl(wire, scene);
   await wire.readBytes(header.equals(SASL_HEADER) ? 8 : 0);
   await readFrame(wire);
   await scene.reach('OPEN');
@@ -48,17 +65,27 @@ export async function playDps(wire: ByteWire, scene: Scene): Promise<void> {
   const links = await readAttaches(wire);
   await scene.reach('ATTACH');
   await wire.write(Buffer.concat([begin(), ...links.map(attachBack), credit(links)]));
-  for (let deliveryId = 0; ; deliveryId += 1) {
-    const request = await readTransfer(wire);
+  let deliveryId = 0;
+  const send = async (correlationId: string, reply: LiteralReply): Promise<void> => {
+    await wire.write(replyTransfer(links, deliveryId, correlationId, reply));
+    deliveryId += 1;
+  };
+  for (;;) {
+    const { operation, correlationId, ...request } = await readTransfer(wire);
+    const accept = (): Promise<void> => wire.write(dispositionFrame(request.deliveryId, described(0x24, list())));
     await scene.reach('disposition');
-    const { operation, correlationId } = request;
-    const isRegister = operation === 'iotdps-register';
-    const reply = scene.answer(isRegister ? 'register' : 'operationStatus');
+    const reply = scene.answer(operation === 'iotdps-register' ? 'register' : 'operationStatus');
     const isRefusal = reply.status >= 300;
-    if (!isRefusal) await wire.write(disposition(request.deliveryId, described(0x24, list())));
+    if (!isRefusal && !scene.isJumbled) await accept();
     await scene.reach('reply');
-    if (isRefusal) await wire.write(disposition(request.deliveryId, rejected(reply)));
-    else await wire.write(replyTransfer(links, deliveryId, correlationId, reply));
+    if (isRefusal) {
+      await wire.write(dispositionFrame(request.deliveryId, rejected(reply)));
+      continue;
+    }
+    if (scene.isJumbled) await send('nobodys', STRAY);
+    await send(correlationId, reply);
+    if (scene.isJumbled) await send('nobodys', STRAY);
+    if (scene.isJumbled) await accept();
   }
 }
 
@@ -66,6 +93,28 @@ async function playSasl(wire: ByteWire, scene: Scene): Promise<void> {
   await scene.reach('mechanisms');
   // A single mechanism is a symbol of its own, not an array.
   await wire.write(Buffer.concat([SASL_HEADER, saslFrame(0x40, [symbol('PLAIN')])]));
+  await readFrame(wire);
+  await scene.reach('outcome');
+  await wire.write(saslOutcome(0));
+}
+
+/** What the service puts into its challenge to a TPM: here no more than bytes. */
+export const TPM_KEY: Buffer = Buffer.from('a key wrapped for a TPM, in two parts');
+
+/** SASL TPM: the key in two segments, 80 and C1. */
+export async function playSaslTpm(wire: ByteWire, scene: Scene): Promise<void> {
+  await scene.reach('mechanisms');
+  await wire.write(Buffer.concat([SASL_HEADER, saslFrame(0x40, [symbol('TPM')])]));
+  const challenges: readonly [stage: string, challenge: Buffer][] = [
+    ['challenge', Buffer.of(0)],
+    ['key', Buffer.concat([Buffer.of(0x80), TPM_KEY.subarray(0, 20)])],
+    ['rest of the key', Buffer.concat([Buffer.of(0xc1), TPM_KEY.subarray(20)])],
+  ];
+  for (const [stage, challenge] of challenges) {
+    await readFrame(wire);
+    await scene.reach(stage);
+    await wire.write(saslFrame(0x42, [binary(challenge)]));
+  }
   await readFrame(wire);
   await scene.reach('outcome');
   await wire.write(saslOutcome(0));
@@ -105,26 +154,14 @@ export async function readAttaches(wire: ByteWire): Promise<readonly PlayedLink[
 
 /** The answer to an ATTACH, from the other end of the link, with the same terminus. */
 export function attachBack({ name, handle, isReceiver }: PlayedLink): Buffer {
-  const terminus = (code: number): Buffer => described(code, list(text('address')));
-  const count = isReceiver ? uint(0) : NULL;
-  return amqpFrame(PERFORMATIVE.attach, [
-    text(name),
-    uint(handle),
-    isReceiver ? FALSE : TRUE,
-    NULL,
-    NULL,
-    terminus(0x28),
-    terminus(0x29),
-    NULL,
-    NULL,
-    count,
-  ]);
+  const role = isReceiver ? FALSE : TRUE;
+  return attachFrame({ name, handle, role, address: 'address' }, isReceiver ? uint(0) : NULL);
 }
 
 /** FLOW with credit for the client's sender. */
 export function credit(links: readonly PlayedLink[]): Buffer {
   const handle = links.find(({ isReceiver }) => !isReceiver)?.handle ?? 0;
-  return amqpFrame(PERFORMATIVE.flow, [uint(0), uint(100), uint(0), uint(100), uint(handle), uint(0), uint(50)]);
+  return creditFrame(handle, 50);
 }
 
 /** DETACH of a link, with an error. */
@@ -157,10 +194,6 @@ export async function readTransfer(wire: ByteWire): Promise<PlayedRequest> {
   }
 }
 
-export function disposition(deliveryId: number, outcome: Uint8Array): Buffer {
-  return amqpFrame(PERFORMATIVE.disposition, [TRUE, uint(deliveryId), uint(deliveryId), TRUE, outcome]);
-}
-
 /** A reply message on the client's receiver. */
 export function replyTransfer(
   links: readonly PlayedLink[],
@@ -170,13 +203,13 @@ export function replyTransfer(
 ): Buffer {
   const handle = links.find(({ isReceiver }) => isReceiver)?.handle ?? 0;
   const delay = retryAfter === undefined ? [] : [text('retry-after'), uint(Number(retryAfter))];
-  const message = Buffer.concat([
+  return transferFrame(
+    handle,
+    deliveryId,
     described(0x73, list(NULL, NULL, NULL, NULL, NULL, text(correlationId))),
     described(0x74, map(...delay)),
     described(0x75, binary(Buffer.from(body))),
-  ]);
-  const fields = [uint(handle), uint(deliveryId), binary(Buffer.of(deliveryId)), uint(0), FALSE];
-  return amqpFrame(PERFORMATIVE.transfer, fields, message);
+  );
 }
 
 function rejected({ status, body, retryAfter }: LiteralReply): Buffer {

@@ -1,8 +1,9 @@
-import type { Scene } from '../contracts/dps-transport.js';
+import type { Scene, Stages } from '../contracts/transport-bench.js';
 import { bytes, publishPacket, readPublish } from './mqtt-bytes.js';
 
 const CONNACK = bytes('20 02 00 00');
 const SUBACK = bytes('90 03 0001 01');
+const STRAY_TOPIC = '$dps/registrations/res/500/?$rid=nobodys';
 
 /** One connection that carries MQTT, read and written packet by packet. */
 export interface PacketWire {
@@ -11,7 +12,7 @@ export interface PacketWire {
 }
 
 /** Before each thing that the server sends. */
-export const MQTT_STAGES: readonly string[] = ['CONNACK', 'SUBACK', 'PUBACK', 'reply'];
+export const MQTT_STAGES: Stages = { opening: ['CONNACK'], exchange: ['SUBACK', 'PUBACK', 'reply'] };
 
 /** Plays DPS until the client has gone. */
 export async function playDps(wire: PacketWire, scene: Scene): Promise<void> {
@@ -23,15 +24,21 @@ export async function playDps(wire: PacketWire, scene: Scene): Promise<void> {
   await wire.write(SUBACK);
   for (let packetId = 1; ; packetId += 1) {
     const request = await nextRequest(wire);
+    const acknowledge = (): Promise<void> =>
+      wire.write(Uint8Array.of(0x40, 0x02, request.packetId >> 8, request.packetId & 0xff));
     await scene.reach('PUBACK');
-    await wire.write(Uint8Array.of(0x40, 0x02, request.packetId >> 8, request.packetId & 0xff));
+    if (!scene.isJumbled) await acknowledge();
     await scene.reach('reply');
     const isRegister = request.topic.startsWith('$dps/registrations/PUT/iotdps-register/?');
     const { status, body, retryAfter } = scene.answer(isRegister ? 'register' : 'operationStatus');
     const requestId = /\$rid=([^&]*)/.exec(request.topic)?.[1];
     const delay = retryAfter === undefined ? '' : `&retry-after=${encodeURIComponent(retryAfter)}`;
     const topic = `$dps/registrations/res/${status}/?$rid=${requestId}${delay}`;
+    const stray = publishPacket({ topic: STRAY_TOPIC, packetId: 0x100 + packetId, payload: Buffer.from('stray') });
+    if (scene.isJumbled) await wire.write(stray);
     await wire.write(publishPacket({ topic, packetId, payload: Buffer.from(body) }));
+    if (scene.isJumbled) await wire.write(stray);
+    if (scene.isJumbled) await acknowledge();
   }
 }
 

@@ -1,3 +1,4 @@
+import { expect, onTestFinished } from 'vitest';
 import type { SymmetricKeyHsm } from '../../src/core/attestation.js';
 import { encodeUtf8 } from '../../src/core/bytes.js';
 import type { HubTransport } from '../../src/core/hub.js';
@@ -6,9 +7,11 @@ import type { DeviceRecord } from '../../src/core/record.js';
 import type { LoadedRecord, RecordStore } from '../../src/core/store.js';
 import type { DpsReply, DpsTransport } from '../../src/core/transport.js';
 import type { Twin } from '../../src/core/twin.js';
+import type { TransportError } from '../../src/errors.js';
+import { hubConnectionLost } from '../../src/hub/hub-errors.js';
 import { LastingSession } from '../../src/hub/lasting-session.js';
 import { ProgressLog } from '../../src/progress-log.js';
-import type { ProvisioningParts } from '../../src/provision.js';
+import type { ProvisioningParts } from '../../src/provisioning-parts.js';
 import { type LifeSettings, type RunningDevice, runWith } from '../../src/run.js';
 import { eventWords } from './event-words.js';
 import { FakeHubSession, twinOf } from './fake-hub-session.js';
@@ -22,6 +25,13 @@ export function never(signal: { addEventListener(type: 'abort', fn: () => void):
 /** Lets promises settle. */
 export async function turns(count = 10): Promise<void> {
   for (let turn = 0; turn < count; turn += 1) await new Promise((resolve) => setImmediate(resolve));
+}
+
+/** DPS has assigned `dev-1` to this hub. */
+export function assignedTo(assignedHub: string, more: object = {}): DpsReply {
+  const place = { registrationId: 'dev-1', assignedHub, deviceId: 'dev-1', status: 'assigned', ...more };
+  const body = { operationId: 'op', status: 'assigned', registrationState: place };
+  return { kind: 'reply', status: 200, body: encodeUtf8(JSON.stringify(body)) };
 }
 
 /** A store in memory. */
@@ -160,7 +170,7 @@ export class RunWorld {
             const failure = this.dpsFailures.shift();
             if (failure === 'hang') return never(within);
             if (failure instanceof Error) throw failure;
-            return this.#assigned();
+            return assignedTo(this.assignedHub);
           },
           close: async () => {
             this.open -= 1;
@@ -168,12 +178,6 @@ export class RunWorld {
         };
       },
     };
-  }
-
-  #assigned(): DpsReply {
-    const place = { registrationId: 'dev-1', assignedHub: this.assignedHub, deviceId: 'dev-1', status: 'assigned' };
-    const body = { operationId: 'op', status: 'assigned', registrationState: place };
-    return { kind: 'reply', status: 200, body: encodeUtf8(JSON.stringify(body)) };
   }
 
   #hub(): HubTransport {
@@ -201,4 +205,25 @@ export class RunWorld {
       }),
     };
   }
+}
+
+/** How a hub connection ends that was cut. */
+export const LOST: TransportError = hubConnectionLost('hub.example:8883', 'was cut');
+
+/** Collects rejections that nobody handles. */
+export function watchUnhandled(): unknown[] {
+  const unhandled: unknown[] = [];
+  const note = (reason: unknown): unknown => unhandled.push(reason);
+  process.on('unhandledRejection', note);
+  onTestFinished(() => void process.off('unhandledRejection', note));
+  return unhandled;
+}
+
+/** No timer, no connection, and the parts given back once. */
+export function expectNothingLeft(world: RunWorld): void {
+  expect({ timers: world.clock.pending, open: world.open, releases: world.releases }).toEqual({
+    timers: 0,
+    open: 0,
+    releases: 1,
+  });
 }

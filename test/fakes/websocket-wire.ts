@@ -15,9 +15,10 @@ export class WebSocketWire {
     this.#wire = wire;
   }
 
-  /** Takes the request and switches protocols. Returns the request's head. */
-  async accept(subprotocol = 'mqtt'): Promise<string> {
+  /** Takes the request and switches protocols, after `reach`. Returns the request's head. */
+  async accept(subprotocol = 'mqtt', reach: () => Promise<void> = async () => {}): Promise<string> {
     const head = await this.#wire.readHttpRequest();
+    await reach();
     await this.#wire.write(switchingProtocols(head, subprotocol));
     return head;
   }

@@ -8,6 +8,10 @@ export class Wire {
   readonly closed: Promise<void>;
   /** Send one byte at a time, each in a segment of its own. */
   isBytewise = false;
+  /** How much has been sent. */
+  sentBytes = 0;
+  /** Where the conversation ends: the byte after so many is never sent, and who waits for that is told. */
+  limit: { readonly bytes: number; readonly onReached: () => void } | undefined;
   readonly #socket: Socket;
   #received: Buffer = Buffer.alloc(0);
   #isEnded = false;
@@ -59,15 +63,21 @@ export class Wire {
     return Buffer.concat([Buffer.from(header), await this.readBytes(length)]);
   }
 
-  /** Bytes, or text as UTF-8. */
+  /** Bytes, or text as UTF-8. Never settles when they do not all fit under the limit. */
   async write(data: Uint8Array | string): Promise<void> {
     const bytes = typeof data === 'string' ? Buffer.from(data) : data;
-    const chunks = this.isBytewise ? Array.from(bytes, (byte) => Uint8Array.of(byte)) : [bytes];
+    const room = (this.limit?.bytes ?? Number.POSITIVE_INFINITY) - this.sentBytes;
+    const sent = bytes.subarray(0, Math.max(0, room));
+    this.sentBytes += sent.length;
+    const chunks = this.isBytewise ? Array.from(sent, (byte) => Uint8Array.of(byte)) : [sent];
     for (const chunk of chunks) {
       await new Promise<void>((resolve) => {
         this.#socket.write(chunk, () => resolve());
       });
     }
+    if (sent.length === bytes.length) return;
+    this.limit?.onReached();
+    await new Promise(() => {});
   }
 
   /** Says the last word (FIN) and keeps reading. */

@@ -4,7 +4,9 @@ import { type JourneyConfig, newJourney, stepJourney } from '../../src/core/jour
 import { newRegistration, stepRegistration } from '../../src/core/registration.js';
 import { reportedPatchProblem } from '../../src/core/reported-patch.js';
 import type { JsonValue } from '../../src/core/twin.js';
+import { dpsAmqpRefusal } from '../../src/core/wire/dps-amqp.js';
 import { parseHubTopic } from '../../src/core/wire/hub-mqtt.js';
+import { SASL_TPM_START, stepSaslTpm } from '../../src/core/wire/sasl-tpm.js';
 import { HsmError, ProtocolError } from '../../src/errors.js';
 import { requirePrintable } from './properties.js';
 
@@ -91,6 +93,20 @@ describe('a topic of a hub', () => {
     }
     expect(error).toBeInstanceOf(ProtocolError);
     expect(() => requirePrintable((error as ProtocolError).message)).not.toThrow();
+  });
+});
+
+describe('a refusal over AMQP', () => {
+  it.each(['constructor', '__proto__', 'toString'])('that is called %s has a status all the same', (condition) => {
+    expect(dpsAmqpRefusal({ condition, description: '', info: {} })).toMatchObject({ status: 500 });
+  });
+});
+
+describe('a service that challenges a TPM', () => {
+  it('for ever with what it has been answered is not answered again', () => {
+    const first = stepSaslTpm(SASL_TPM_START, Uint8Array.of(0), Uint8Array.of(7));
+    if (first.kind !== 'respond') throw new Error('it is no blob');
+    expect(() => stepSaslTpm(first.progress, Uint8Array.of(0), Uint8Array.of(7))).toThrow(ProtocolError);
   });
 });
 

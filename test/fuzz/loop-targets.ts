@@ -7,7 +7,8 @@ import type { DpsChallenge, DpsReply, DpsTransport } from '../../src/core/transp
 import type { JsonObject, Twin } from '../../src/core/twin.js';
 import { PROGRESS_CHANNEL } from '../../src/diagnostics.js';
 import { ProgressLog } from '../../src/progress-log.js';
-import { type ProvisioningParts, provisionWith } from '../../src/provision.js';
+import { provisionWith } from '../../src/provision.js';
+import type { ProvisioningParts } from '../../src/provisioning-parts.js';
 import { ManualClock } from '../fakes/manual-clock.js';
 import { PaceRule } from './effect-rules.js';
 import type { FuzzRandom } from './fuzz-random.js';

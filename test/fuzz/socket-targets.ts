@@ -1,14 +1,12 @@
-import { once } from 'node:events';
-import type { AddressInfo } from 'node:net';
-import { createServer, type TLSSocket } from 'node:tls';
+import type { Socket } from 'node:net';
 import type { DpsTransport } from '../../src/core/transport.js';
 import { httpsDpsTransport } from '../../src/transports/https.js';
 import { mqttDpsTransport } from '../../src/transports/mqtt.js';
-import { benchCertificates } from '../fakes/bench-certificates.js';
 import { ManualClock } from '../fakes/manual-clock.js';
 import { publishPacket, readPublish } from '../fakes/mqtt-bytes.js';
 import type { FuzzRandom } from './fuzz-random.js';
 import type { FuzzTarget } from './fuzz-run.js';
+import { type GarblingPeer, hangUp, type Play, playing } from './garbling-peer.js';
 import { jsonBytes } from './json-mutations.js';
 import { mutateBytes, mutateText } from './mutations.js';
 import { ensure, settledOrCode } from './properties.js';
@@ -16,77 +14,29 @@ import { DPS_ANSWERS, randomRetryAfter } from './service-corpus.js';
 
 const NEVER: AbortSignal = new AbortController().signal;
 
-/** What the server side of one case does with what came, all of it so far; it gets what is left the next time. */
-type Play = (socket: TLSSocket, received: Buffer) => Buffer;
-
-/** A TLS server that does what the case at hand wants. */
-export class GarblingPeer {
-  readonly #server: ReturnType<typeof createServer>;
-  readonly #sockets: Set<TLSSocket> = new Set();
-  readonly ca: string;
-  play: Play = () => Buffer.alloc(0);
-  #onGone: () => void = () => {};
-
-  private constructor(server: ReturnType<typeof createServer>, ca: string) {
-    this.#server = server;
-    this.ca = ca;
-    server.on('secureConnection', (socket) => this.#serve(socket));
-    server.on('tlsClientError', () => {});
-  }
-
-  static async start(): Promise<GarblingPeer> {
-    const { authority, server: identity } = await benchCertificates();
-    const peer = new GarblingPeer(createServer(identity), authority.certificatePem);
-    peer.#server.listen(0, '127.0.0.1');
-    await once(peer.#server, 'listening');
-    return peer;
-  }
-
-  get endpoint(): string {
-    return `localhost:${(this.#server.address() as AddressInfo).port}`;
-  }
-
-  /** Settles when the client has let go of every connection. */
-  async abandoned(): Promise<void> {
-    while (this.#sockets.size > 0) {
-      await new Promise<void>((resolve) => {
-        this.#onGone = resolve;
-      });
-    }
-  }
-
-  async close(): Promise<void> {
-    for (const socket of this.#sockets) socket.destroy();
-    this.#server.close();
-    await once(this.#server, 'close');
-  }
-
-  #serve(socket: TLSSocket): void {
-    this.#sockets.add(socket);
-    socket.setNoDelay(true);
-    let received: Buffer = Buffer.alloc(0);
-    socket.on('data', (chunk) => {
-      received = this.play(socket, Buffer.concat([received, chunk]));
-    });
-    socket.on('error', () => {});
-    socket.on('close', () => {
-      this.#sockets.delete(socket);
-      this.#onGone();
-    });
-  }
-}
-
 /** The device's transports, down to their sockets, against a server that garbles what it says. */
 export function socketTargets(peer: GarblingPeer): readonly FuzzTarget[] {
   const options = { ca: peer.ca, clock: new ManualClock(), randomUuid: () => 'request-1' };
   return [
-    { name: 'mqtt bytes', run: (random) => converse(random, peer, mqttDpsTransport(options), mqttPlay(random)) },
-    { name: 'https bytes', run: (random) => converse(random, peer, httpsDpsTransport(options), httpsPlay(random)) },
+    {
+      name: 'mqtt bytes',
+      run: (random) => converse(random, peer, mqttDpsTransport(options), playing(mqttPlay(random))),
+    },
+    {
+      name: 'https bytes',
+      run: (random) => converse(random, peer, httpsDpsTransport(options), playing(httpsPlay(random))),
+    },
   ];
 }
 
-async function converse(random: FuzzRandom, peer: GarblingPeer, transport: DpsTransport, play: Play): Promise<string> {
-  peer.play = play;
+/** Opens, asks once or twice, and closes. */
+export async function converse(
+  random: FuzzRandom,
+  peer: GarblingPeer,
+  transport: DpsTransport,
+  serve: GarblingPeer['serve'],
+): Promise<string> {
+  peer.serve = serve;
   const parameters = { endpoint: peer.endpoint, idScope: '0ne00111111', registrationId: 'dev-1' };
   const credential = { kind: 'sas', token: 'SharedAccessSignature sr=x&sig=y&se=1' } as const;
   const opened = await settledOrCode(transport.open({ ...parameters, credential }, NEVER));
@@ -115,7 +65,7 @@ const [CONNECT_TYPE, PUBLISH_TYPE, SUBSCRIBE_TYPE] = [1, 3, 8];
 function mqttPlay(random: FuzzRandom): Play {
   const stages = ['CONNACK', 'SUBACK', 'PUBACK', 'reply', 'reply', 'reply', 'none'] as const;
   const garbled = random.note('garbled', random.pick(stages));
-  const say = (socket: TLSSocket, stage: (typeof stages)[number], packet: Uint8Array): void => {
+  const say = (socket: Socket, stage: (typeof stages)[number], packet: Uint8Array): void => {
     socket.write(stage === garbled ? random.note(stage, mutateBytes(random, packet)) : packet);
     // Whatever the client makes of it, it is not kept waiting.
     if (stage === garbled || random.chance(0.02)) hangUp(random, socket);
@@ -206,10 +156,4 @@ function randomResponse(random: FuzzRandom): Uint8Array {
     ? [Buffer.from(`${body.length.toString(16)}\r\n`), body, Buffer.from('\r\n0\r\n\r\n')]
     : [body];
   return Buffer.concat([Buffer.from(head), ...content]);
-}
-
-/** With a word (close_notify, FIN), without one, or in the middle of what was just said. */
-function hangUp(random: FuzzRandom, socket: TLSSocket): void {
-  if (random.chance(0.8)) socket.end();
-  else socket.end(() => socket.destroy());
 }

@@ -40,6 +40,7 @@ const REFUSED = 'ERR_DPS_CONNACK_UNAUTHORIZED';
 const TO_DPS = ['connecting dps', 'registering'];
 const TO_HUB = ['connecting hub', 'provisioned registered'];
 const FROM_RECORD = ['connecting hub', 'provisioned stored'];
+const LOST = ['offline ERR_DPS_CONNECTION_LOST', 'waiting network 1000', 'connecting hub'];
 const ONCE_MORE_THEN_DPS = ['waiting refused 5000', 'connecting hub', `reprovisioning refused ${REFUSED}`, ...TO_DPS];
 
 const side = new ServiceSide();
@@ -191,9 +192,7 @@ const ROWS: readonly Row[] = [
     ),
     told: [
       ...FROM_RECORD,
-      'offline ERR_DPS_CONNECTION_LOST',
-      'waiting network 1000',
-      'connecting hub',
+      ...LOST,
       ...ONCE_MORE_THEN_DPS,
       'connecting hub',
       'waiting refused 5000',
@@ -226,14 +225,7 @@ const ROWS: readonly Row[] = [
       },
       'provisioned',
     ]),
-    told: [
-      ...FROM_RECORD,
-      'offline ERR_DPS_CONNECTION_LOST',
-      'waiting network 1000',
-      'connecting hub',
-      ...ONCE_MORE_THEN_DPS,
-      ...TO_HUB,
-    ],
+    told: [...FROM_RECORD, ...LOST, ...ONCE_MORE_THEN_DPS, ...TO_HUB],
     endsAt: 'hub-b',
   },
   {

@@ -11,21 +11,19 @@ import { SoftwareTpm } from '../emulator/software-tpm.js';
 /** A symmetric key, or a certificate chain with its private key (both PEM). */
 export type Credential = { readonly symmetricKey: string } | { readonly cert: string; readonly key: string };
 
+/** The transports of their provisioning client: `Mqtt`, `MqttWs`, `Amqp`, `AmqpWs` and `Http`. */
+export type ProvisioningProtocol = 'mqtt' | 'mqtt-ws' | 'amqp' | 'amqp-ws' | 'https';
+
 export interface RegisterOptions {
-  readonly transport: 'mqtt' | 'https';
+  readonly transport: ProvisioningProtocol;
   /** `host:port` */
   readonly endpoint: string;
   readonly idScope: string;
   readonly registrationId: string;
-  readonly credential: Credential;
+  /** `tpm`: the process plays the TPM whose keys are in the test vectors. */
+  readonly credential: Credential | { readonly tpm: true };
   readonly payload?: Readonly<Record<string, unknown>>;
 }
-
-/** The same over AMQP. `tpm`: the process plays the TPM whose keys are in the test vectors. */
-export type AmqpRegisterOptions = Omit<RegisterOptions, 'transport' | 'credential'> & {
-  readonly transport: 'amqp' | 'amqp-ws';
-  readonly credential: Credential | { readonly tpm: true };
-};
 
 /** What their `register()` resolves with: the `registrationState` of the last answer. */
 export interface RegistrationState {
@@ -41,7 +39,7 @@ export interface RegistrationState {
 
 export interface HubOptions {
   /** Default: MQTT. */
-  readonly protocol?: 'mqtt' | 'amqp' | 'amqp-ws';
+  readonly protocol?: Exclude<ProvisioningProtocol, 'https'>;
   readonly hostName: string;
   readonly deviceId: string;
   readonly credential: Credential;
@@ -68,7 +66,7 @@ export interface Reports {
 
 export const commands = {
   /** `ProvisioningDeviceClient.register()`. */
-  async register(options: RegisterOptions | AmqpRegisterOptions): Promise<RegistrationState> {
+  async register(options: RegisterOptions): Promise<RegistrationState> {
     const { ProvisioningDeviceClient } = (await import('azure-iot-provisioning-device')).default;
     const client = ProvisioningDeviceClient.create(
       hostFor(options),
@@ -86,7 +84,7 @@ export const commands = {
     const { hostName, deviceId, credential, ca } = options;
     const isKey = 'symmetricKey' in credential;
     const proof = isKey ? `SharedAccessKey=${credential.symmetricKey}` : 'x509=true';
-    const host = options.protocol === 'amqp-ws' ? aimWebSocketsAt(hostName) : hostName;
+    const host = isOverWebSocket(options.protocol) ? aimWebSocketsAt(hostName) : hostName;
     const client = Client.fromConnectionString(
       `HostName=${host};DeviceId=${deviceId};${proof}`,
       await hubTransport(options),
@@ -215,9 +213,13 @@ function aimHttpsAt(endpoint: string): string {
   return host;
 }
 
-function hostFor({ transport, endpoint }: RegisterOptions | AmqpRegisterOptions): string {
+function hostFor({ transport, endpoint }: RegisterOptions): string {
   if (transport === 'https') return aimHttpsAt(endpoint);
-  return transport === 'amqp-ws' ? aimWebSocketsAt(endpoint) : endpoint;
+  return isOverWebSocket(transport) ? aimWebSocketsAt(endpoint) : endpoint;
+}
+
+function isOverWebSocket(protocol: ProvisioningProtocol | undefined): boolean {
+  return protocol === 'mqtt-ws' || protocol === 'amqp-ws';
 }
 
 /** Over WebSocket they know port 443 only, too, and with a TPM take no agent: what opens TLS connections knows better. */
@@ -228,20 +230,21 @@ function aimWebSocketsAt(endpoint: string): string {
   return host;
 }
 
-async function makeTransport({ transport }: RegisterOptions | AmqpRegisterOptions) {
-  if (transport === 'mqtt') return new (await import('azure-iot-provisioning-device-mqtt')).default.Mqtt();
+async function makeTransport({ transport }: RegisterOptions) {
   if (transport === 'https') return new (await import('azure-iot-provisioning-device-http')).default.Http();
+  const { Mqtt, MqttWs } = (await import('azure-iot-provisioning-device-mqtt')).default;
   const { Amqp, AmqpWs } = (await import('azure-iot-provisioning-device-amqp')).default;
-  return transport === 'amqp' ? new Amqp() : new AmqpWs();
+  const { [transport]: Transport } = { mqtt: Mqtt, 'mqtt-ws': MqttWs, amqp: Amqp, 'amqp-ws': AmqpWs };
+  return new Transport();
 }
 
 async function hubTransport({ protocol = 'mqtt' }: HubOptions) {
-  if (protocol === 'mqtt') return (await import('azure-iot-device-mqtt')).default.Mqtt;
+  const { Mqtt, MqttWs } = (await import('azure-iot-device-mqtt')).default;
   const { Amqp, AmqpWs } = (await import('azure-iot-device-amqp')).default;
-  return protocol === 'amqp' ? Amqp : AmqpWs;
+  return { mqtt: Mqtt, 'mqtt-ws': MqttWs, amqp: Amqp, 'amqp-ws': AmqpWs }[protocol];
 }
 
-async function makeSecurityClient({ registrationId, credential }: RegisterOptions | AmqpRegisterOptions) {
+async function makeSecurityClient({ registrationId, credential }: RegisterOptions) {
   if ('tpm' in credential) return new TpmClient(registrationId);
   if ('symmetricKey' in credential) {
     const { SymmetricKeySecurityClient } = (await import('azure-iot-security-symmetric-key')).default;

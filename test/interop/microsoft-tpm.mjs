@@ -2,6 +2,7 @@
 // command as JSON from its argument, prints its result as JSON. It speaks to the reference simulator's protocol only.
 import https from 'node:https';
 import { createRequire } from 'node:module';
+import tls from 'node:tls';
 
 const peers = createRequire(new URL('../../.rig/tpm-peers/package.json', import.meta.url));
 const project = createRequire(import.meta.url);
@@ -41,22 +42,58 @@ async function activate({ blob, texts }) {
 }
 
 /** Registers by their provisioning client, then takes the twin from the hub with tokens that the TPM signs. */
-async function register({ endpoint, idScope, ca }) {
+async function register({ transport, endpoint, idScope, ca }) {
   const { ProvisioningDeviceClient } = peers('azure-iot-provisioning-device');
-  const { Http } = peers('azure-iot-provisioning-device-http');
   const [host, dpsPort] = endpoint.split(':');
-  // Their transport knows port 443 only; but for the port, this is the agent that Node comes with.
-  https.globalAgent = new https.Agent({ keepAlive: true, scheduling: 'lifo', timeout: 5000, port: Number(dpsPort) });
-  const answer = await ProvisioningDeviceClient.create(host, idScope, new Http(), security).register();
+  const ways = {
+    https: overHttps,
+    amqp: overAmqp,
+    'amqp-ws': overAmqpWebSocket,
+    mqtt: overMqtt('Mqtt'),
+    'mqtt-ws': overMqtt('MqttWs'),
+  };
+  const { where, how, undo } = ways[transport](host, Number(dpsPort));
+  const answer = await ProvisioningDeviceClient.create(where, idScope, how, security).register();
+  undo?.();
   const state = answer.registrationState;
-  return { state, twin: await takeTwin(state, ca) };
+  const hubTransport =
+    transport === 'amqp' ? project('azure-iot-device-amqp').Amqp : project('azure-iot-device-mqtt').Mqtt;
+  return { state, twin: await takeTwin(state, hubTransport, ca) };
 }
 
-async function takeTwin({ deviceId, assignedHub }, ca) {
+/** Their transport knows port 443 only; but for the port, this is the agent that Node comes with. */
+function overHttps(host, port) {
+  const { Http } = peers('azure-iot-provisioning-device-http');
+  https.globalAgent = new https.Agent({ keepAlive: true, scheduling: 'lifo', timeout: 5000, port });
+  return { where: host, how: new Http() };
+}
+
+function overAmqp(host, port) {
+  const { Amqp } = project('azure-iot-provisioning-device-amqp');
+  return { where: `${host}:${port}`, how: new Amqp() };
+}
+
+/** Either is refused before it connects. */
+function overMqtt(name) {
+  const { [name]: Transport } = project('azure-iot-provisioning-device-mqtt');
+  return (host) => ({ where: host, how: new Transport() });
+}
+
+/** This one knows port 443 only, too, and with a TPM takes no agent: what opens TLS connections knows better. */
+function overAmqpWebSocket(host, port) {
+  const { AmqpWs } = project('azure-iot-provisioning-device-amqp');
+  const { connect } = tls;
+  tls.connect = (options) => connect({ ...options, port });
+  const undo = () => {
+    tls.connect = connect;
+  };
+  return { where: host, how: new AmqpWs(), undo };
+}
+
+async function takeTwin({ deviceId, assignedHub }, hubTransport, ca) {
   const { Client } = project('azure-iot-device');
-  const { Mqtt } = project('azure-iot-device-mqtt');
   const provider = TpmAuthenticationProvider.fromTpmSecurityClient(deviceId, assignedHub, security);
-  const client = Client.fromAuthenticationProvider(provider, Mqtt);
+  const client = Client.fromAuthenticationProvider(provider, hubTransport);
   await client.setOptions({ ca });
   await client.open();
   const { desired } = (await client.getTwin()).properties;

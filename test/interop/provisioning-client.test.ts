@@ -1,6 +1,6 @@
 /**
- * Microsoft's `azure-iot-provisioning-device` with its MQTT and HTTPS transports, unmodified, against the emulator over
- * real TLS.
+ * Microsoft's `azure-iot-provisioning-device` with all five of its transports, unmodified, against the emulator over real
+ * TLS. What is said of AMQP alone is in `amqp-provisioning-client.test.ts`.
  *
  * Each test has a process of its own for their client, because it has no option for a CA (`NODE_EXTRA_CA_CERTS`, read at
  * process start, is the one documented way), because it leaves timers and sockets behind, and because some answers kill
@@ -19,8 +19,11 @@ import {
 } from '../../src/emulator/index.js';
 import { ClientProcess } from './client-process.js';
 import { deriveKey, makeKey, startBench } from './emulator-bench.js';
-import type { Credential, RegisterOptions, RegistrationState } from './microsoft-client.js';
+import type { Credential, ProvisioningProtocol, RegisterOptions, RegistrationState } from './microsoft-client.js';
 
+const PROTOCOLS: readonly ProvisioningProtocol[] = ['mqtt', 'mqtt-ws', 'amqp', 'amqp-ws', 'https'];
+
+/** Each with its own way of telling what is asked and answered. */
 const TRANSPORTS = ['mqtt', 'https'] as const;
 
 /** What an enrolled device has, and what the answer says of its attestation. */
@@ -73,7 +76,7 @@ const DEVICES: Record<string, (emulator: Emulator) => Device | Promise<Device>> 
   },
 };
 
-describe.each(TRANSPORTS)('their provisioning client over %s', (transport) => {
+describe.each(PROTOCOLS)('their provisioning client over %s', (transport) => {
   it.each(Object.entries(DEVICES))('registers with %s', async (_name, enroll) => {
     const emulator = await startBench();
     const { registrationId, credential, attestation } = await enroll(emulator);
@@ -90,10 +93,14 @@ describe.each(TRANSPORTS)('their provisioning client over %s', (transport) => {
     const { x509, symmetricKey } = state;
     expect({ x509, symmetricKey }).toEqual(attestation);
     expect(emulator.hub().devices()).toMatchObject([{ deviceId: registrationId }]);
-    expect(emulator.trace.count({ event: 'refused' })).toBe(0);
-    expect(emulator.trace.count({ event: 'violation' })).toBe(0);
+    const [spoken = ''] = transport.split('-');
+    expect(emulator.trace.count({ protocol: spoken as 'mqtt' | 'amqp' | 'https', event: 'register' })).toBe(1);
+    expect(emulator.trace.entries({ event: 'refused' })).toEqual([]);
+    expect(emulator.trace.entries({ event: 'violation' })).toEqual([]);
   });
+});
 
+describe.each(TRANSPORTS)('their provisioning client over %s', (transport) => {
   it('takes the device id that the enrollment gives', async () => {
     const { emulator, options } = await withKey(transport, 'Pump-7');
     const client = await ClientProcess.start(emulator.caPem);
@@ -151,7 +158,7 @@ interface Refusal {
   readonly prepare: (emulator: Emulator, options: RegisterOptions) => RegisterOptions | Promise<RegisterOptions>;
   /** What the emulator's log says was wrong. */
   readonly reason?: RegExp;
-  readonly error: Record<RegisterOptions['transport'], object>;
+  readonly error: Record<(typeof TRANSPORTS)[number], object>;
 }
 
 const both = (error: object): Refusal['error'] => ({ mqtt: error, https: error });
@@ -282,6 +289,7 @@ function optionsFor(
   registrationId: string,
   credential: Credential,
 ): RegisterOptions {
-  const endpoint = emulator.endpoints.dps[transport];
+  const { mqtt, amqp, https } = emulator.endpoints.dps;
+  const endpoint = { mqtt, amqp, https, 'mqtt-ws': https, 'amqp-ws': https }[transport];
   return { transport, endpoint, idScope: emulator.idScope, registrationId, credential };
 }

@@ -1,6 +1,6 @@
 /**
- * Microsoft's `azure-iot-security-tpm`, and `azure-iot-provisioning-device` with its HTTPS transport, unmodified, with a
- * real swtpm and our emulator. Their TPM library knows the reference simulator's protocol only, so a framing bridge
+ * Microsoft's `azure-iot-security-tpm`, and `azure-iot-provisioning-device` with its HTTPS and AMQP transports, unmodified,
+ * with a real swtpm and our emulator. Their TPM library knows the reference simulator's protocol only, so a framing bridge
  * stands in front of swtpm. Each call has a process of its own: a TPM error ends theirs.
  */
 import { execFile } from 'node:child_process';
@@ -89,19 +89,33 @@ describe('Microsoft’s TPM client', () => {
     await expect(run('activate', { blob, texts: [] })).rejects.toThrow();
   });
 
-  it('registers over HTTPS with the emulator, and its tokens open the hub', async () => {
-    const emulator = await startBench();
-    const { registrationId, endorsementKey } = await run<Identity>('identify');
-    const initialTwin = { properties: { desired: { fan: 'on' } } };
-    emulator.enroll({ registrationId, attestation: { type: 'tpm', tpm: { endorsementKey } }, initialTwin });
-    const options = { endpoint: emulator.endpoints.dps.https, idScope: emulator.idScope, ca: emulator.caPem };
-    const { state, twin } = await run<{ state: Record<string, unknown>; twin: unknown }>(
-      'register',
-      options,
-      emulator.caPem,
-    );
-    expect(state).toMatchObject({ registrationId, deviceId: registrationId, status: 'assigned' });
-    expect(twin).toMatchObject({ fan: 'on' });
+  it.each(['https', 'amqp', 'amqp-ws'] as const)(
+    'registers over %s with the emulator, and its tokens open the hub',
+    async (transport) => {
+      const emulator = await startBench();
+      const { registrationId, endorsementKey } = await run<Identity>('identify');
+      const initialTwin = { properties: { desired: { fan: 'on' } } };
+      emulator.enroll({ registrationId, attestation: { type: 'tpm', tpm: { endorsementKey } }, initialTwin });
+      const { https, amqp } = emulator.endpoints.dps;
+      const endpoint = transport === 'amqp' ? amqp : https;
+      const options = { transport, endpoint, idScope: emulator.idScope, ca: emulator.caPem };
+      const { state, twin } = await run<{ state: Record<string, unknown>; twin: unknown }>(
+        'register',
+        options,
+        emulator.caPem,
+      );
+      expect(state).toMatchObject({ registrationId, deviceId: registrationId, status: 'assigned' });
+      expect(twin).toMatchObject({ fan: 'on' });
+      expect(emulator.trace.count({ event: 'challenge' })).toBe(1);
+      const [protocol = ''] = transport.split('-');
+      expect(emulator.trace.count({ protocol: protocol as 'https' | 'amqp', event: 'register' })).toBeGreaterThan(0);
+      expect(emulator.trace.entries({ event: 'violation' })).toEqual([]);
+    },
+  );
+
+  it.each(['mqtt', 'mqtt-ws'])('cannot register over %s: their transport does not take a TPM', async (transport) => {
+    const options = { transport, endpoint: 'localhost:1', idScope: '0ne00111111' };
+    await expect(run('register', options)).rejects.toThrow('Transport does not support TPM authentication');
   });
 
   it('is known by the same registration id as our own client that keeps its kind of keys', async () => {

@@ -12,6 +12,7 @@ import {
   amqpFrame,
   binary,
   described,
+  dispositionFrame,
   FALSE,
   list,
   NULL,
@@ -29,7 +30,6 @@ import {
   begin,
   credit,
   detach,
-  disposition,
   errorOf,
   PERFORMATIVE,
   type PlayedLink,
@@ -300,7 +300,7 @@ describe('AmqpConnection', () => {
       Buffer.concat([
         replyTransfer(links, 0, 'somebody-else', { ...REPLY, body: 'not for us' }),
         replyTransfer(links, 1, 'c-1', REPLY),
-        disposition(deliveryId, ACCEPTED),
+        dispositionFrame(deliveryId, ACCEPTED),
       ]),
     );
     const reply = await requesting;

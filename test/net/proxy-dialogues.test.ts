@@ -75,7 +75,7 @@ describe('HTTP CONNECT', () => {
       '403 Forbidden',
       'ERR_DPS_PROXY_REFUSED',
       false,
-      /HTTP status 403\). It does not allow this: have host and port 8883/,
+      /HTTP status 403\). It does not allow this. Have host and port 8883 allowed there, or/,
     ],
     ['405 No', 'ERR_DPS_PROXY_REFUSED', false, /takes CONNECT/],
     ['404 No', 'ERR_DPS_PROXY_REFUSED', false, /log of the proxy/],
@@ -94,6 +94,15 @@ describe('HTTP CONNECT', () => {
     });
     expect(error.message).toMatch(/^The proxy proxy\.example:3128 .*hub\.example:8883/);
     expect(error.message).toMatch(words);
+  });
+
+  it('sends nobody from port 443 to port 443', () => {
+    const target = { ...HUB, port: 443 };
+    const refusals = [
+      failureOf(httpConnect(HTTP, target), text('HTTP/1.1 403 No\r\n\r\n')),
+      failureOf(socks5(SOCKS, target), bytes('05 00 05 02')),
+    ];
+    for (const { message } of refusals) expect(message).toMatch(/Have host and port 443 allowed there\.$/);
   });
 
   it.each([401, 407])('asks to check the credentials where there are some, and shows none (%d)', (status) => {
@@ -166,7 +175,12 @@ describe('SOCKS5', () => {
     ['05 ff', 'ERR_DPS_PROXY_AUTH', false, /no way to authenticate.*Check the user name/],
     ['05 02 01 01', 'ERR_DPS_PROXY_AUTH', false, /status 1.*Check the user name/],
     ['05 00 05 01', 'ERR_DPS_PROXY_REFUSED', true, /SOCKS reply 1, general failure/],
-    ['05 00 05 02', 'ERR_DPS_PROXY_REFUSED', false, /not allowed by its rules.*port 8883 allowed/],
+    [
+      '05 00 05 02',
+      'ERR_DPS_PROXY_REFUSED',
+      false,
+      /not allowed by its rules.*Have host and port 8883 allowed there, or use a transport over port 443\.$/,
+    ],
     ['05 00 05 05', 'ERR_DPS_PROXY_REFUSED', true, /connection refused/],
     ['05 00 05 07', 'ERR_DPS_PROXY_REFUSED', false, /command not supported/],
     ['05 00 05 63', 'ERR_DPS_PROXY_REFUSED', true, /SOCKS reply 99, unknown/],

@@ -4,21 +4,13 @@ import type { CancelSignal } from '../../src/core/cancel-signal.js';
 import type { ProxyAddress } from '../../src/net/proxy-choice.js';
 import { openTlsSocket, type TlsSocketOptions } from '../../src/net/socket.js';
 import { benchCertificates } from '../fakes/bench-certificates.js';
+import { rejectionOf } from '../fakes/failure-of.js';
 import { ManualClock } from '../fakes/manual-clock.js';
 import { startHttpProxy, startSocksProxy } from '../fakes/proxy-peer.js';
 import { startTcpPeer, startTlsPeer, unusedPort, type Wire } from '../fakes/wire-peer.js';
 
 const never = new AbortController().signal;
 const KNOWN = { username: 'u', password: 'top-secret' };
-
-async function failureOf(promise: Promise<unknown>): Promise<Error> {
-  return promise.then(
-    () => {
-      throw new Error('it succeeded');
-    },
-    (error: Error) => error,
-  );
-}
 
 /** A TLS server that answers `ping` with `pong`, and a way to it. */
 async function bench() {
@@ -70,7 +62,7 @@ describe('TLS by way of a proxy', () => {
     const { open } = await bench();
     const proxy = await startHttpProxy();
     const address = { kind: 'http', host: '127.0.0.1', port: proxy.port } as const;
-    const error = await failureOf(open(address, never, { servername: 'other.example' }));
+    const error = await rejectionOf(open(address, never, { servername: 'other.example' }));
     expect(error).toMatchObject({ code: 'ERR_DPS_TLS_UNTRUSTED', phase: 'tls' });
     expect(error.message).not.toContain(String(proxy.port));
   });
@@ -90,7 +82,7 @@ describe('a way that does not open', () => {
       await wire.readHttpRequest();
       await wire.write(Buffer.from(answer, 'latin1'));
     });
-    const error = await failureOf(open({ kind: 'http', host: '127.0.0.1', port: proxy.port, ...KNOWN }));
+    const error = await rejectionOf(open({ kind: 'http', host: '127.0.0.1', port: proxy.port, ...KNOWN }));
     expect(error).toMatchObject({ name: 'TransportError', code, phase: 'proxy', peer: `127.0.0.1:${proxy.port}` });
     expect(error.message).toMatch(words);
     expect(inspect(error, { depth: 9, showHidden: true })).not.toMatch(/top-secret|dTp0b3Atc2VjcmV0/);
@@ -104,7 +96,7 @@ describe('a way that does not open', () => {
   ])('fails typed with SOCKS5 %s', async (_name, credentials, code) => {
     const { open } = await bench();
     const proxy = await startSocksProxy(KNOWN);
-    const error = await failureOf(open({ kind: 'socks5', host: '127.0.0.1', port: proxy.port, ...credentials }));
+    const error = await rejectionOf(open({ kind: 'socks5', host: '127.0.0.1', port: proxy.port, ...credentials }));
     expect(error).toMatchObject({ code, phase: 'proxy' });
     expect(inspect(error)).not.toMatch(/top-secret/);
   });
@@ -113,13 +105,13 @@ describe('a way that does not open', () => {
     const { clock, peer, open } = await bench();
     const target = `localhost:${peer.port}`;
     const port = await unusedPort();
-    const refused = await failureOf(open({ kind: 'http', host: '127.0.0.1', port }));
+    const refused = await rejectionOf(open({ kind: 'http', host: '127.0.0.1', port }));
     expect(refused).toMatchObject({ code: 'ERR_DPS_CONNECT', phase: 'connect', peer: `127.0.0.1:${port}` });
     expect(refused.message).toContain(`It is the proxy on the way to ${target}.`);
 
     const lookup: TlsSocketOptions['lookup'] = (_name, _options, done) =>
       done(Object.assign(new Error('no'), { code: 'ENOTFOUND' }), []);
-    const unknown = await failureOf(open({ kind: 'http', host: 'proxy.invalid', port }, never, { lookup }));
+    const unknown = await rejectionOf(open({ kind: 'http', host: 'proxy.invalid', port }, never, { lookup }));
     expect(unknown).toMatchObject({ code: 'ERR_DPS_DNS', peer: `proxy.invalid:${port}` });
     expect(unknown.message).toContain(`It is the proxy on the way to ${target}.`);
 
@@ -127,7 +119,7 @@ describe('a way that does not open', () => {
       await wire.readHttpRequest();
       wire.end('HTTP/1.1 200');
     });
-    const lost = await failureOf(open({ kind: 'http', host: '127.0.0.1', port: gone.port }));
+    const lost = await rejectionOf(open({ kind: 'http', host: '127.0.0.1', port: gone.port }));
     expect(lost).toMatchObject({ code: 'ERR_DPS_CONNECTION_LOST', phase: 'proxy', retryable: true });
     expect(lost.message).toContain('before this proxy opened the way');
     expect(clock.pending).toBe(0);
@@ -149,7 +141,7 @@ describe('a way that does not open', () => {
         announce = resolve;
       });
       const caller = new AbortController();
-      const failure = failureOf(open(address, caller.signal, { connectTimeoutMs: 5000 }));
+      const failure = rejectionOf(open(address, caller.signal, { connectTimeoutMs: 5000 }));
       await reached;
       if (how === 'time') clock.advance(5000);
       else caller.abort('enough');

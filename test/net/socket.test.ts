@@ -5,21 +5,13 @@ import { issueCertificate, makeAuthority } from '../../src/emulator/pki.js';
 import { ClockError, ConfigurationError, HsmError, TransportError } from '../../src/errors.js';
 import { openTlsSocket, type TlsSocketOptions } from '../../src/net/socket.js';
 import { benchCertificates } from '../fakes/bench-certificates.js';
+import { rejectionOf } from '../fakes/failure-of.js';
 import { ManualClock } from '../fakes/manual-clock.js';
 import { startTcpPeer, startTlsPeer, unusedPort, type Wire } from '../fakes/wire-peer.js';
 
 const never = new AbortController().signal;
 
 async function listenOnly(_wire: Wire): Promise<void> {}
-
-async function failureOf(promise: Promise<unknown>): Promise<Error> {
-  return promise.then(
-    () => {
-      throw new Error('it succeeded');
-    },
-    (error: Error) => error,
-  );
-}
 
 /** Which names clients ask for. */
 function sniRecorder() {
@@ -79,7 +71,7 @@ describe('openTlsSocket', () => {
     expect(names).toEqual(['global.azure-devices-provisioning.net']);
     socket.destroy();
 
-    const error = await failureOf(openTlsSocket({ ...target, servername: 'other.example' }, never));
+    const error = await rejectionOf(openTlsSocket({ ...target, servername: 'other.example' }, never));
     expect(error).toMatchObject({ code: 'ERR_DPS_TLS_UNTRUSTED', phase: 'tls', retryable: false });
     expect(error.message).toContain('other.example');
   });
@@ -88,7 +80,7 @@ describe('openTlsSocket', () => {
     const { authority, options } = await bench();
     const other = await issueCertificate(authority, { commonName: 'x', usage: 'server', dnsNames: ['other.example'] });
     const peer = await startTlsPeer({ cert: other.chainPem, key: other.privateKeyPem }, listenOnly);
-    const error = await failureOf(openTlsSocket({ ...options, port: peer.port }, never));
+    const error = await rejectionOf(openTlsSocket({ ...options, port: peer.port }, never));
     expect(error).toMatchObject({ code: 'ERR_DPS_TLS_UNTRUSTED', peer: `localhost:${peer.port}`, retryable: false });
     expect(error.message).toContain('other.example');
   });
@@ -103,7 +95,7 @@ describe('openTlsSocket', () => {
       [[stranger.certificatePem], 'Option ca does not hold that CA'],
     ] as const;
     for (const [ca, expected] of advice) {
-      const error = await failureOf(openTlsSocket({ ...options, port: peer.port, ca }, never));
+      const error = await rejectionOf(openTlsSocket({ ...options, port: peer.port, ca }, never));
       expect(error).toBeInstanceOf(TransportError);
       expect(error).toMatchObject({ code: 'ERR_DPS_TLS_UNTRUSTED', retryable: false });
       expect(error.message).toContain(expected);
@@ -116,7 +108,7 @@ describe('openTlsSocket', () => {
     const { NODE_TLS_REJECT_UNAUTHORIZED: before } = process.env;
     process.env.NODE_TLS_REJECT_UNAUTHORIZED = '0';
     try {
-      const error = await failureOf(openTlsSocket({ ...options, port: peer.port, ca: undefined }, never));
+      const error = await rejectionOf(openTlsSocket({ ...options, port: peer.port, ca: undefined }, never));
       expect(error).toMatchObject({ code: 'ERR_DPS_TLS_UNTRUSTED' });
     } finally {
       if (before === undefined) delete process.env.NODE_TLS_REJECT_UNAUTHORIZED;
@@ -136,10 +128,10 @@ describe('openTlsSocket', () => {
       const { chainPem, privateKeyPem } = await issueCertificate(authority, { ...names, usage: 'server', ...validity });
       const peer = await startTlsPeer({ cert: chainPem, key: privateKeyPem }, listenOnly);
       const target = { ...options, port: peer.port };
-      const blamed = await failureOf(openTlsSocket(target, never));
+      const blamed = await rejectionOf(openTlsSocket(target, never));
       expect(blamed).toMatchObject({ code: 'ERR_DPS_TLS_UNTRUSTED', retryable: false });
       expect(blamed.message).toContain(code);
-      const doubted = await failureOf(openTlsSocket({ ...target, clock: new ManualClock(1000) }, never));
+      const doubted = await rejectionOf(openTlsSocket({ ...target, clock: new ManualClock(1000) }, never));
       expect(doubted).toBeInstanceOf(ClockError);
       expect(doubted).toMatchObject({ code: 'ERR_DPS_CLOCK_IMPLAUSIBLE', retryable: true });
       expect(doubted.message).toContain('1970-01-01T00:00:01');
@@ -175,7 +167,7 @@ describe('openTlsSocket', () => {
       await wire.readBytes(1);
       await wire.write(Uint8Array.of(0x15, 0x03, 0x03, 0x00, 0x02, 0x02, description));
     });
-    const error = await failureOf(openTlsSocket({ ...options, port: peer.port, client: device }, never));
+    const error = await rejectionOf(openTlsSocket({ ...options, port: peer.port, client: device }, never));
     expect(error).toMatchObject({ code: 'ERR_DPS_TLS_CLIENT_REFUSED', phase: 'tls', retryable: false });
   });
 
@@ -185,7 +177,7 @@ describe('openTlsSocket', () => {
       await wire.readBytes(1);
       await wire.write(Uint8Array.of(0x15, 0x03, 0x03, 0x00, 0x02, 0x02, 80));
     });
-    const error = await failureOf(openTlsSocket({ ...options, port: peer.port }, never));
+    const error = await rejectionOf(openTlsSocket({ ...options, port: peer.port }, never));
     expect(error).toMatchObject({ code: 'ERR_DPS_TLS_HANDSHAKE', phase: 'tls', retryable: true });
   });
 
@@ -195,14 +187,14 @@ describe('openTlsSocket', () => {
       { ...server, minVersion: 'TLSv1', maxVersion: 'TLSv1.1', ciphers: 'DEFAULT@SECLEVEL=0' },
       listenOnly,
     );
-    const error = await failureOf(openTlsSocket({ ...options, port: peer.port }, never));
+    const error = await rejectionOf(openTlsSocket({ ...options, port: peer.port }, never));
     expect(error).toMatchObject({ code: 'ERR_DPS_TLS_HANDSHAKE', phase: 'tls', retryable: true });
   });
 
   it('says so when the other side does not speak TLS at all', async () => {
     const { clock, options } = await bench();
     const peer = await startTcpPeer((wire) => wire.write('HTTP/1.1 400 Bad Request\r\n\r\n'));
-    const error = await failureOf(openTlsSocket({ ...options, port: peer.port }, never));
+    const error = await rejectionOf(openTlsSocket({ ...options, port: peer.port }, never));
     expect(error).toMatchObject({ code: 'ERR_DPS_TLS_HANDSHAKE', phase: 'tls', retryable: true });
     expect(error.message).toContain('does not speak TLS');
     expect(clock.pending).toBe(0);
@@ -214,7 +206,7 @@ describe('openTlsSocket', () => {
       await wire.readBytes(1);
       wire[how]();
     });
-    const error = await failureOf(openTlsSocket({ ...options, port: peer.port }, never));
+    const error = await rejectionOf(openTlsSocket({ ...options, port: peer.port }, never));
     expect(error).toMatchObject({ code: 'ERR_DPS_TLS_HANDSHAKE', phase: 'tls', retryable: true });
     expect(clock.pending).toBe(0);
   });
@@ -222,7 +214,7 @@ describe('openTlsSocket', () => {
   it('reports a port that nobody listens on', async () => {
     const { clock, options } = await bench();
     const port = await unusedPort();
-    const error = await failureOf(openTlsSocket({ ...options, host: '127.0.0.1', port }, never));
+    const error = await rejectionOf(openTlsSocket({ ...options, host: '127.0.0.1', port }, never));
     expect(error).toMatchObject({
       code: 'ERR_DPS_CONNECT',
       phase: 'connect',
@@ -241,7 +233,7 @@ describe('openTlsSocket', () => {
         { address: '127.0.0.1', family: 4 },
         { address: '::1', family: 6 },
       ]);
-    const error = await failureOf(openTlsSocket({ ...options, port, lookup }, never));
+    const error = await rejectionOf(openTlsSocket({ ...options, port, lookup }, never));
     expect(error).toMatchObject({ code: 'ERR_DPS_CONNECT', phase: 'connect', retryable: true });
     expect(error.message).toContain(`127.0.0.1:${port}`);
     expect(error.message).toContain(`::1`);
@@ -265,7 +257,7 @@ describe('openTlsSocket', () => {
   it.each(['ENOTFOUND', 'EAI_AGAIN', 'ECONNREFUSED'])('reports a name that cannot be looked up (%s)', async (code) => {
     const { clock, options } = await bench();
     const cause = Object.assign(new Error(`getaddrinfo ${code} localhost`), { code, syscall: 'getaddrinfo' });
-    const error = await failureOf(
+    const error = await rejectionOf(
       openTlsSocket({ ...options, port: 8883, lookup: (_name, _options, done) => done(cause, []) }, never),
     );
     expect(error).toMatchObject({
@@ -282,7 +274,7 @@ describe('openTlsSocket', () => {
   it('bounds name look-up and handshake alike, and says where time ran out', async () => {
     const { clock, options } = await bench();
     const looking = openTlsSocket({ ...options, port: 8883, lookup: () => {} }, never);
-    const lookupFailure = failureOf(looking);
+    const lookupFailure = rejectionOf(looking);
     clock.advance(59_999);
     expect(clock.pending).toBe(1);
     clock.advance(1);
@@ -290,7 +282,7 @@ describe('openTlsSocket', () => {
 
     const peer = await startTcpPeer(listenOnly);
     const target = { ...options, port: peer.port, connectTimeoutMs: 5000 };
-    const handshakeFailure = failureOf(openTlsSocket(target, never));
+    const handshakeFailure = rejectionOf(openTlsSocket(target, never));
     const wire = await peer.wire(0);
     await wire.readBytes(1);
     clock.advance(5000);
@@ -308,7 +300,7 @@ describe('openTlsSocket', () => {
     const lookup = (): void => {
       lookups += 1;
     };
-    const error = await failureOf(openTlsSocket({ ...options, port: 8883, lookup }, AbortSignal.abort(reason)));
+    const error = await rejectionOf(openTlsSocket({ ...options, port: 8883, lookup }, AbortSignal.abort(reason)));
     expect(error).toBe(reason);
     expect([lookups, clock.pending]).toEqual([0, 0]);
   });
@@ -319,7 +311,7 @@ describe('openTlsSocket', () => {
     const during = async (target: TlsSocketOptions, begun: () => Promise<void>): Promise<void> => {
       const caller = new AbortController();
       const reason = new Error('enough');
-      const failure = failureOf(openTlsSocket(target, caller.signal));
+      const failure = rejectionOf(openTlsSocket(target, caller.signal));
       await begun();
       caller.abort(reason);
       expect(await failure).toBe(reason);
@@ -346,7 +338,7 @@ describe('openTlsSocket', () => {
       ERR_DPS_HSM_PASSPHRASE: { ...device, privateKeyPem: encrypted, passphrase: 'open barley' },
     };
     for (const [code, client] of Object.entries(cases)) {
-      const error = await failureOf(openTlsSocket({ ...options, port: peer.port, client }, never));
+      const error = await rejectionOf(openTlsSocket({ ...options, port: peer.port, client }, never));
       expect(error).toBeInstanceOf(HsmError);
       expect(error).toMatchObject({ code, retryable: false });
       const shown = inspect(error, { depth: 9 });
@@ -354,7 +346,7 @@ describe('openTlsSocket', () => {
         expect(shown).not.toContain(secret);
     }
     const { privateKeyPem } = { privateKeyPem: encrypted };
-    const unopened = await failureOf(
+    const unopened = await rejectionOf(
       openTlsSocket({ ...options, port: peer.port, client: { ...device, privateKeyPem } }, never),
     );
     expect(unopened).toMatchObject({ code: 'ERR_DPS_HSM_PASSPHRASE' });
@@ -364,7 +356,7 @@ describe('openTlsSocket', () => {
   it.each([[''], ['no certificate'], [[]]])('refuses a `ca` without a certificate (%j)', async (ca) => {
     const { options } = await bench();
     const peer = await startTcpPeer(listenOnly);
-    const error = await failureOf(openTlsSocket({ ...options, port: peer.port, ca }, never));
+    const error = await rejectionOf(openTlsSocket({ ...options, port: peer.port, ca }, never));
     expect(error).toBeInstanceOf(ConfigurationError);
     expect(error).toMatchObject({ code: 'ERR_DPS_CONFIG_OPTION', option: 'ca' });
   });

@@ -8,6 +8,7 @@ import type { CancelSignal } from '../../src/core/cancel-signal.js';
 import { openWebSocket, type WebSocketOptions } from '../../src/net/websocket.js';
 import { WebSocketStream } from '../../src/net/websocket-stream.js';
 import { benchCertificates } from '../fakes/bench-certificates.js';
+import { rejectionOf } from '../fakes/failure-of.js';
 import { ManualClock } from '../fakes/manual-clock.js';
 import { bytes } from '../fakes/mqtt-bytes.js';
 import { startHttpProxy } from '../fakes/proxy-peer.js';
@@ -15,15 +16,6 @@ import { switchingProtocols, WebSocketWire } from '../fakes/websocket-wire.js';
 import { startTlsPeer, type Wire } from '../fakes/wire-peer.js';
 
 const never = new AbortController().signal;
-
-async function failureOf(promise: Promise<unknown>): Promise<Error> {
-  return promise.then(
-    () => {
-      throw new Error('it succeeded');
-    },
-    (error: Error) => error,
-  );
-}
 
 /** A server by bytes, and a client for it. */
 async function bench(script: (wire: Wire) => Promise<unknown>) {
@@ -141,7 +133,7 @@ describe('openWebSocket', () => {
       await wire.readHttpRequest();
       await wire.write(`HTTP/1.1 ${status}\r\nContent-Length: 100000\r\n\r\n<html>`);
     });
-    const error = await failureOf(open());
+    const error = await rejectionOf(open());
     expect(error).toMatchObject({ name: 'TransportError', code: 'ERR_DPS_WEBSOCKET_REFUSED', retryable });
     expect(error).toMatchObject({ phase: 'websocket', peer: `localhost:${peer.port}` });
     expect(error.message).toMatch(words);
@@ -156,7 +148,7 @@ describe('openWebSocket', () => {
     ['another protocol', (head) => switchingProtocols(head, 'mqtt').replace('Upgrade: websocket', 'Upgrade: h2c')],
   ])('is refused with %s', async (_name, answer) => {
     const { peer, open } = await bench(async (wire) => wire.write(answer(await wire.readHttpRequest())));
-    expect(await failureOf(open())).toMatchObject({ code: 'ERR_DPS_WEBSOCKET_REFUSED', retryable: false });
+    expect(await rejectionOf(open())).toMatchObject({ code: 'ERR_DPS_WEBSOCKET_REFUSED', retryable: false });
     await (await peer.wire(0)).closed;
   });
 
@@ -170,7 +162,7 @@ describe('openWebSocket', () => {
       await wire.readHttpRequest();
       wire.end(Buffer.from(answer, 'latin1'));
     });
-    expect(await failureOf(open())).toMatchObject(error);
+    expect(await rejectionOf(open())).toMatchObject(error);
     await (await peer.wire(0)).closed;
     expect(clock.pending).toBe(0);
   });
@@ -187,7 +179,7 @@ describe('openWebSocket', () => {
         announce = resolve;
       });
       const caller = new AbortController();
-      const failure = failureOf(open(caller.signal, { connectTimeoutMs: 5000 }));
+      const failure = rejectionOf(open(caller.signal, { connectTimeoutMs: 5000 }));
       await reached;
       if (how === 'time') clock.advance(5000);
       else caller.abort('enough');

@@ -48,6 +48,8 @@ function expectTrials({ status, stdout, stderr }: Ended): void {
     httpsSymmetricKey: {
       result: { deviceId: 'sensor-1', desired: { telemetryIntervalSeconds: 60, thresholds: { high: 80, low: 10 } } },
     },
+    amqpX509: { result: { deviceId: 'valve-7', desired: expect.anything() } },
+    webSockets: { result: { mqtt: 'sensor-1', amqp: 'sensor-1' } },
     encryptedKey: { result: { deviceId: 'valve-7', desired: expect.anything() } },
     hubSession: { result: { deviceId: 'sensor-1', reportedVersion: expect.any(Number), endedBy: 'close' } },
     secrets: { result: { leaks: '' } },

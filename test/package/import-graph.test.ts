@@ -10,7 +10,9 @@ const graph = new ChunkGraph(meta);
 const isOurs = (module: string): boolean => /^(src|hsm)\//.test(module);
 const MQTT_ENGINE = /^(node_modules\/(mqtt|mqtt-packet|bl)\/|src\/net\/mqtt-)/;
 const EMULATOR = /^(src\/emulator\/|node_modules\/@peculiar\/)/;
-const AMQP = /(^|\/)(rhea|amqp)[^/]*/;
+/** All but what says that AMQP can go over WebSocket, which is a few words. */
+const AMQP = /(^|\/)(rhea|amqp(?!-websocket\.ts))[^/]*/;
+const AMQP_ENGINE = 'dist/chunks/amqp-engine.js';
 
 const deviceDoors = doors.filter(({ name }) => name === '.' || name === './core' || name.startsWith('./hsm/'));
 const deviceFiles = graph.reach(
@@ -20,10 +22,12 @@ const deviceFiles = graph.reach(
 
 const FRONT_DOOR = 'dist/src/index.js';
 
+const PARTS = { mqtt: 'src/mqtt-parts.ts', amqp: 'src/transports/amqp.ts', https: 'src/transports/https.ts' } as const;
+
 /** All that a device loads to register, and then to reach its hub. */
-function pathOf(transport: 'mqtt' | 'https'): { dps: string[]; hub: string[] } {
-  const mqtt = graph.fileOf('src/mqtt-parts.ts', FRONT_DOOR);
-  const dps = [FRONT_DOOR, transport === 'mqtt' ? mqtt : graph.fileOf('src/transports/https.ts', FRONT_DOOR)];
+function pathOf(transport: 'mqtt' | 'amqp' | 'https'): { dps: string[]; hub: string[] } {
+  const mqtt = graph.fileOf(PARTS.mqtt, FRONT_DOOR);
+  const dps = [FRONT_DOOR, graph.fileOf(PARTS[transport], FRONT_DOOR)];
   return { dps: [...graph.reach(dps, 'at once')], hub: [...graph.reach([...dps, mqtt], 'at once')] };
 }
 
@@ -57,16 +61,45 @@ describe('budgets', () => {
     expect(bytes).toBeLessThan(1_000_000);
   });
 
-  it('MQTT with X.509 stays under 450 kB, hub included', () => {
-    const { hub } = pathOf('mqtt');
+  it.each(['mqtt', 'https', 'amqp'] as const)('%s with X.509 stays under 450 kB, hub included', (transport) => {
+    const { hub } = pathOf(transport);
     const bytes = graph.bytesOf(hub);
-    console.log(`MQTT + X.509: ${kB(bytes)} kB in ${hub.length} files (budget 450 kB)`);
+    console.log(`${transport} + X.509: ${kB(bytes)} kB in ${hub.length} files (budget 450 kB)`);
     expect(graph.modulesIn(hub)).toContain('node_modules/mqtt/build/lib/client.js');
     expect(bytes).toBeLessThan(450_000);
   });
 });
 
 describe('the import graph', () => {
+  it('loads AMQP when it is asked for, and not before', () => {
+    const modulesOf = (files: string[]): string[] => graph.modulesIn(files).filter((module) => AMQP.test(module));
+    expect(modulesOf(pathOf('mqtt').hub)).toEqual([]);
+    expect(modulesOf(pathOf('https').hub)).toEqual([]);
+    expect(modulesOf(pathOf('amqp').dps).length).toBeGreaterThan(15);
+    expect(graph.modulesIn(pathOf('amqp').dps).filter((module) => MQTT_ENGINE.test(module))).toEqual([]);
+  });
+
+  it('has each engine once, for the device and the emulator', () => {
+    const engines = /^node_modules\/(rhea|ws|mqtt)\//;
+    const holders = Object.entries(meta.outputs).filter(([, { inputs }]) =>
+      Object.keys(inputs).some((module) => engines.test(module)),
+    );
+    expect(holders.map(([file]) => file).sort()).toEqual([
+      AMQP_ENGINE,
+      graph.fileOf(PARTS.mqtt, FRONT_DOOR),
+      'dist/chunks/websocket-engine.js',
+    ]);
+    expect(graph.reach(['dist/src/emulator/index.js'], 'at once')).toContain(AMQP_ENGINE);
+  });
+
+  it('brings no WebSocket to those who do without', () => {
+    for (const transport of ['mqtt', 'amqp', 'https'] as const) {
+      const modules = graph.modulesIn(pathOf(transport).hub);
+      expect(modules.filter((module) => /^node_modules\/ws\//.test(module))).toEqual([]);
+    }
+    expect(graph.modulesIn(deviceFiles)).toContain('node_modules/ws/lib/websocket.js');
+  });
+
   it('registers over HTTPS without an MQTT engine, which comes with the hub', () => {
     const { dps, hub } = pathOf('https');
     const modules = graph.modulesIn(dps);
@@ -87,12 +120,10 @@ describe('the import graph', () => {
     expect(hub.length).toBeLessThanOrEqual(6);
   });
 
-  it('never leads from a device door to the emulator, the command line or AMQP', () => {
+  it('never leads from a device door to the emulator or the command line', () => {
     const modules = graph.modulesIn(deviceFiles);
     expect(modules.length).toBeGreaterThan(70);
-    const strangers = modules.filter(
-      (module) => EMULATOR.test(module) || AMQP.test(module) || /^src\/(cli|azure)\//.test(module),
-    );
+    const strangers = modules.filter((module) => EMULATOR.test(module) || /^src\/(cli|azure)\//.test(module));
     expect(strangers).toEqual([]);
   });
 

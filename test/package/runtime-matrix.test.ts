@@ -22,7 +22,7 @@ describe('the runtime matrix', () => {
         : [`Node ${process.versions.node.replace(/\..*/, '')}`],
     );
     const cells = rows.flatMap((row) => row.cells.map((cell) => ({ runtime: row.runtime, ...cell })));
-    expect(cells).toHaveLength(names.length * 9);
+    expect(cells).toHaveLength(names.length * 11);
     expect(cells.filter(({ failure }) => failure !== undefined)).toEqual([]);
     const gaps = cells.filter(({ gap }) => gap !== undefined).map(({ runtime, title }) => `${runtime}: ${title}`);
     expect(gaps).toEqual(isMachineSupported ? [expect.stringMatching(/^Deno .*: refusal by TLS 1\.3$/)] : []);

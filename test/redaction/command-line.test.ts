@@ -1,18 +1,14 @@
 /** The built command in a process of its own: all that it writes, and all that others can see of it. */
-import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
-import { describe, expect, it, onTestFinished } from 'vitest';
-import { type Emulator, startEmulator } from '../../src/emulator/index.js';
+import { describe, expect, it } from 'vitest';
+import { PROGRAM } from '../cli/command-process.js';
 import { benchCertificates } from '../fakes/bench-certificates.js';
 import { publishPacket, readPublish } from '../fakes/mqtt-bytes.js';
 import { startHttpProxy } from '../fakes/proxy-peer.js';
 import { startTlsPeer, type Wire } from '../fakes/wire-peer.js';
 import {
-  type Certified,
-  enroll,
   GROUP_MEMBER,
   INDIVIDUAL,
   KEYS,
@@ -22,113 +18,9 @@ import {
   privateFile,
   temporaryFolder,
 } from './bench.js';
-import { type Canaries, derivedKey, dpsToken, hubToken } from './canaries.js';
-import { expectNoLeaks, type Outputs } from './channels.js';
-
-/** Processes go by the clock of this machine. */
-const START_MS = Date.now();
-const PROGRAM = fileURLToPath(new URL('../../dist/dps-device.mjs', import.meta.url));
-
-interface Ended {
-  readonly status: number | null;
-  readonly outputs: Outputs;
-  readonly out: string;
-  readonly err: string;
-}
-
-interface Running {
-  readonly child: ChildProcess;
-  readonly ended: Promise<Ended>;
-  /** Settles when standard error has the text. */
-  readonly seen: (text: string) => Promise<void>;
-}
-
-function start(
-  args: readonly string[],
-  env: Record<string, string> = {},
-  program = [process.execPath, PROGRAM],
-): Running {
-  const [file = '', ...words] = program;
-  const child = spawn(file, [...words, ...args], { env: { PATH: process.env.PATH, ...env } });
-  onTestFinished(() => {
-    child.kill('SIGKILL');
-  });
-  let out = '';
-  let err = '';
-  child.stdout.setEncoding('utf8').on('data', (text: string) => {
-    out += text;
-  });
-  child.stderr.setEncoding('utf8').on('data', (text: string) => {
-    err += text;
-  });
-  child.stdin.on('error', () => undefined);
-  const ended = once(child, 'close').then(([status]): Ended => {
-    const outputs: Outputs = new Map([
-      ['standard output', out],
-      ['standard error', err],
-    ]);
-    return { status: status as number | null, outputs, out, err };
-  });
-  const seen = async (text: string): Promise<void> => {
-    while (!err.includes(text)) {
-      const isOver = await Promise.race([ended.then(() => true), once(child.stderr, 'data').then(() => false)]);
-      if (isOver && !err.includes(text)) expect.fail(`Ended without ${text}: ${err}`);
-    }
-  };
-  return { child, ended, seen };
-}
-
-interface Scene {
-  readonly emulator: Emulator;
-  readonly canaries: Canaries;
-  readonly certified: Certified;
-  readonly folder: string;
-  /** The flags of every device. */
-  readonly flags: (transport: 'mqtt' | 'https', registrationId?: string) => string[];
-  readonly file: (name: string, text: string) => string;
-  /** Also for the tokens that were made since the start: their time is the process's own. */
-  readonly expectSilence: (...outputs: Outputs[]) => void;
-}
-
-async function stage(options: { retryAfterSeconds?: number } = {}): Promise<Scene> {
-  const { certified, authorityPem, canaries } = await makeSecrets(START_MS);
-  const log: string[] = [];
-  const emulator = await startEmulator({ retryAfterSeconds: 0, ...options }, { log: (line) => log.push(line) });
-  onTestFinished(() => emulator.close());
-  enroll(emulator, authorityPem);
-  const folder = temporaryFolder();
-  const file = (name: string, text: string): string => privateFile(folder, name, text);
-  const ca = file('ca.pem', emulator.caPem);
-  const { idScope, endpoints } = emulator;
-  const startMs = Date.now();
-  return {
-    emulator,
-    canaries,
-    certified,
-    folder,
-    file,
-    flags: (transport, registrationId = INDIVIDUAL) => [
-      'provision',
-      ...['--id-scope', idScope, '--transport', transport, '--endpoint', endpoints.dps[transport], '--ca-file', ca],
-      ...(registrationId === '' ? [] : ['--registration-id', registrationId]),
-    ],
-    expectSilence: (...outputs) => {
-      const hubName = endpoints.hubs[0]?.hostName ?? '';
-      const owners = [
-        [KEYS.device, INDIVIDUAL],
-        [KEYS.wrong, INDIVIDUAL],
-        [derivedKey(KEYS.group, GROUP_MEMBER), GROUP_MEMBER],
-      ] as const;
-      for (let wallMs = startMs; wallMs <= Date.now() + 1_000; wallMs += 1_000) {
-        for (const [key, device] of owners) {
-          canaries.addToken('DPS token', dpsToken(key, idScope, device, { wallMs }));
-          canaries.addToken('hub token', hubToken(key, hubName, device, { wallMs }));
-        }
-      }
-      expectNoLeaks(canaries, new Map([['emulator log', log.join('\n')]]), ...outputs);
-    },
-  };
-}
+import { dpsToken, hubToken } from './canaries.js';
+import { expectNoLeaks } from './channels.js';
+import { type Scene, START_MS, stage, start } from './command-bench.js';
 
 /** What a preloaded module can see of the process as it ends: its environment, and what a crash report would hold. */
 const PEEK = `

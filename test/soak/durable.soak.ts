@@ -2,8 +2,9 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { raceForLock } from '../durable/lock-race.js';
 import { randomLife } from '../durable/random-life.js';
 import { liveThrough } from '../durable/store-life.js';
+import type { SystemCallTracer } from '../durable/system-call-tracer.js';
 import { tamperWithEachCall } from '../durable/traced-cases.js';
-import { SaveTracer } from '../durable/traced-save.js';
+import { makeSaveTracer } from '../durable/traced-save.js';
 
 const CASES = Number(process.env.SOAK_STORE_CASES ?? 10_000);
 /** Of the first case; the others count up from there. A failure names its own. */
@@ -24,9 +25,9 @@ describe('the record store', () => {
 });
 
 describe('a process under strace', () => {
-  let tracer: SaveTracer;
+  let tracer: SystemCallTracer;
   beforeAll(async () => {
-    tracer = await SaveTracer.make();
+    tracer = await makeSaveTracer();
   });
   afterAll(() => tracer.remove());
 

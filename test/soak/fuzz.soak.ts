@@ -1,12 +1,17 @@
 import { afterAll, describe, expect, it } from 'vitest';
+import { AMQP_TARGETS } from '../fuzz/amqp-targets.js';
+import { carrierTargets, proxyTargets } from '../fuzz/carrier-targets.js';
 import { CLI_TARGETS } from '../fuzz/cli-targets.js';
+import { doorTargets, startDoor } from '../fuzz/door-targets.js';
 import { fileTargets, makeFuzzedFiles } from '../fuzz/file-targets.js';
 import { type FuzzTally, type FuzzTarget, formatTally, runFuzz } from '../fuzz/fuzz-run.js';
+import { GarblingPeer } from '../fuzz/garbling-peer.js';
 import { HangWatch } from '../fuzz/hang-watch.js';
 import { hubTarget } from '../fuzz/hub-targets.js';
 import { loopTarget } from '../fuzz/loop-targets.js';
 import { type AnswerCounter, journeyTarget, registrationTarget } from '../fuzz/machine-targets.js';
-import { GarblingPeer, socketTargets } from '../fuzz/socket-targets.js';
+import { PROXY_TARGETS } from '../fuzz/proxy-targets.js';
+import { socketTargets } from '../fuzz/socket-targets.js';
 import { TEXT_TARGETS } from '../fuzz/text-targets.js';
 import { WIRE_TARGETS } from '../fuzz/wire-targets.js';
 
@@ -28,10 +33,12 @@ interface Share {
 
 const files = await makeFuzzedFiles();
 const peer = await GarblingPeer.start();
+const proxy = await GarblingPeer.start('tcp');
+const emulator = await startDoor();
 const watch = new HangWatch();
 afterAll(async () => {
   files.remove();
-  await peer.close();
+  await Promise.all([peer.close(), proxy.close(), emulator.close()]);
   await watch.stop();
 });
 
@@ -60,7 +67,8 @@ describe(`${ANSWERS} fuzzed answers`, () => {
 
 /** What services answer, to the parsers, the machines, the loop, the hub session and the transports. */
 function serviceShares(): Share[] {
-  const parsers = WIRE_TARGETS.map((target) => share(target, 0.45 / WIRE_TARGETS.length));
+  const wire = [...WIRE_TARGETS, ...AMQP_TARGETS, ...PROXY_TARGETS];
+  const parsers = wire.map((target) => share(target, 0.44 / wire.length));
   const counted = [
     [registrationTarget, 0.2],
     [journeyTarget, 0.2],
@@ -71,14 +79,16 @@ function serviceShares(): Share[] {
     const counter: AnswerCounter = { answers: 0 };
     return share(make(counter), part, counter);
   });
-  const sockets = socketTargets(peer).map((target) => share(target, 0.005));
+  const talkers = [...socketTargets(peer), ...carrierTargets(peer), ...proxyTargets(proxy)];
+  const sockets = talkers.map((target) => share(target, 0.0025));
   return [...parsers, ...machines, ...sockets];
 }
 
-/** What people and applications write. */
+/** What people and applications write, and what comes to the emulator. */
 function otherShares(): Share[] {
   const targets = [...TEXT_TARGETS, ...CLI_TARGETS, ...fileTargets(files)];
-  return targets.map((target) => share(target, 0.02));
+  const doors = doorTargets(emulator);
+  return [...targets.map((target) => share(target, 0.02)), ...doors.map((target) => share(target, 0.0025))];
 }
 
 function share(target: FuzzTarget, part: number, counter?: AnswerCounter): Share {

@@ -26,7 +26,7 @@ import { describeStoreContract } from '../contracts/store.js';
 import { FakeProcesses } from '../durable/fake-processes.js';
 import { sampleRecord } from '../durable/sample-record.js';
 import { SimulatedDisk, systemError } from '../durable/simulated-disk.js';
-import { bundle } from '../durable/traced-save.js';
+import { bundle } from '../durable/system-call-tracer.js';
 
 const NEVER = new AbortController().signal;
 

@@ -4,18 +4,25 @@ import type { DpsChallenge, DpsConnection, DpsCredential, DpsReply } from '../..
 import type { Emulator } from '../../src/emulator/index.js';
 import { systemClock } from '../../src/system-clock.js';
 import { amqpDpsTransport } from '../../src/transports/amqp.js';
+import type { DpsTransportOptions } from '../../src/transports/dps-endpoint.js';
+import { describeDpsTransport } from '../contracts/dps-transport.js';
+import { bench as playedBench, type Scene } from '../contracts/transport-bench.js';
 import { SoftwareTpm } from '../emulator/software-tpm.js';
 import { dpsToken } from '../emulator/tokens.js';
+import { binary, saslFrame } from '../fakes/amqp-bytes.js';
+import { answeringChallenges } from '../fakes/answering-challenges.js';
+import { AMQP_TPM_STAGES, playDps, playSaslTpm, TPM_KEY } from '../fakes/dps-over-amqp.js';
+import type { Wire } from '../fakes/wire-peer.js';
 import { makeKey, startBench } from '../interop/emulator-bench.js';
 
 const never = new AbortController().signal;
 const REGISTRATION_ID = 'tpm-1';
 const device = new SoftwareTpm();
-const opening: DpsCredential = {
+const opening = {
   kind: 'tpm',
   endorsementKey: device.endorsementKey,
   storageRootKey: device.storageRootKey,
-};
+} as const;
 const REGISTER = {
   kind: 'register',
   body: Buffer.from(JSON.stringify({ registrationId: REGISTRATION_ID, tpm: device.tpm })),
@@ -64,6 +71,31 @@ function json(reply: DpsReply | DpsChallenge): Record<string, unknown> {
 }
 
 describe('amqpDpsTransport with a TPM', () => {
+  describeDpsTransport({
+    create: (options) =>
+      answeringChallenges(amqpDpsTransport(options), opening, ({ authenticationKey }) =>
+        expect(authenticationKey).toEqual(new Uint8Array(TPM_KEY)),
+      ),
+    stages: AMQP_TPM_STAGES,
+    play: (wire, scene) => playDps(wire, scene, playSaslTpm),
+  });
+
+  it('does not take a second challenge', async () => {
+    const rig = {
+      create: (options: DpsTransportOptions) => answeringChallenges(amqpDpsTransport(options), opening),
+      stages: AMQP_TPM_STAGES,
+      play: (wire: Wire, scene: Scene) =>
+        playDps(wire, scene, async (saslWire, saslScene) => {
+          const reach = async (stage: string): Promise<void> => {
+            if (stage === 'outcome') await wire.write(saslFrame(0x42, [binary(Buffer.of(0xc1, 1, 2))]));
+          };
+          await playSaslTpm(saslWire, { ...saslScene, reach });
+        }),
+    };
+    const { open: openAgainst } = await playedBench(rig);
+    await expect(openAgainst()).rejects.toMatchObject({ code: 'ERR_DPS_PROTOCOL_AMQP' });
+  });
+
   it('parks at the challenge, and registers on the same connection', async () => {
     const { emulator, open, answer } = await bench();
     const parked = await open();

@@ -9,11 +9,10 @@ import { WebSocketWire } from '../fakes/websocket-wire.js';
 describe('amqpDpsTransport over WebSocket', () => {
   describeDpsTransport({
     create: (options) => amqpDpsTransport({ ...options, carrier: amqpWebSocketCarrier }),
-    stages: ['upgrade', ...AMQP_STAGES],
+    stages: { ...AMQP_STAGES, opening: ['upgrade', ...AMQP_STAGES.opening] },
     play: async (wire, scene) => {
-      await scene.reach('upgrade');
       const webSocket = new WebSocketWire(wire);
-      const head = await webSocket.accept('AMQPWSB10');
+      const head = await webSocket.accept('AMQPWSB10', () => scene.reach('upgrade'));
       expect(head).toMatch(/^GET \/\$iothub\/websocket HTTP\/1\.1\r\n/);
       expect(head).toMatch(/^sec-websocket-protocol: AMQPWSB10\r$/im);
       await playDps(webSocket, scene);

@@ -3,7 +3,8 @@ import { describe, expect, it } from 'vitest';
 import type { DpsConnection, DpsCredential } from '../../src/core/transport.js';
 import { ProtocolError } from '../../src/errors.js';
 import { httpsDpsTransport, MAX_REPLY_BODY_BYTES } from '../../src/transports/https.js';
-import { describeDpsTransport, type Scene } from '../contracts/dps-transport.js';
+import { describeDpsTransport } from '../contracts/dps-transport.js';
+import type { Scene } from '../contracts/transport-bench.js';
 import { benchCertificates } from '../fakes/bench-certificates.js';
 import { ManualClock } from '../fakes/manual-clock.js';
 import { startTlsPeer, type Wire, type WirePeer } from '../fakes/wire-peer.js';
@@ -11,6 +12,7 @@ import { startTlsPeer, type Wire, type WirePeer } from '../fakes/wire-peer.js';
 const never = new AbortController().signal;
 const REGISTER = { kind: 'register', body: Buffer.from('{}') } as const;
 const POLL = { kind: 'operationStatus', operationId: '5.71cf' } as const;
+const STRAY = 'HTTP/1.1 500 Stray\r\nContent-Length: 5\r\n\r\nstray';
 const OK = 'HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}';
 
 async function playDps(wire: Wire, scene: Scene): Promise<void> {
@@ -23,7 +25,8 @@ async function playDps(wire: Wire, scene: Scene): Promise<void> {
     await scene.reach('body');
     await wire.write(`${Buffer.byteLength(body).toString(16)}\r\n${body}\r\n`);
     await scene.reach('end');
-    await wire.write('0\r\n\r\n');
+    await wire.write(`0\r\n\r\n${scene.isJumbled ? STRAY : ''}`);
+    if (scene.isJumbled) await wire.write(STRAY);
   }
 }
 
@@ -66,7 +69,7 @@ const CHALLENGE = `HTTP/1.1 401 Unauthorized\r\nContent-Length: ${CHALLENGE_BODY
 describe('httpsDpsTransport', () => {
   describeDpsTransport({
     create: httpsDpsTransport,
-    stages: ['head', 'body', 'end'],
+    stages: { opening: [], exchange: ['head', 'body', 'end'] },
     play: playDps,
   });
 

@@ -9,11 +9,10 @@ import { WebSocketWire } from '../fakes/websocket-wire.js';
 describe('mqttDpsTransport over WebSocket', () => {
   describeDpsTransport({
     create: (options) => mqttDpsTransport({ ...options, carrier: webSocketCarrier }),
-    stages: ['upgrade', ...MQTT_STAGES],
+    stages: { ...MQTT_STAGES, opening: ['upgrade', ...MQTT_STAGES.opening] },
     play: async (wire, scene) => {
-      await scene.reach('upgrade');
       const webSocket = new WebSocketWire(wire);
-      await webSocket.accept();
+      await webSocket.accept('mqtt', () => scene.reach('upgrade'));
       await playDps(webSocket, scene);
     },
   });

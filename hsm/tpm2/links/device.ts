@@ -123,6 +123,9 @@ export class DeviceLink implements TpmLink {
     while (response.length < size) {
       const chunk = new Uint8Array(READ_BYTES);
       const length = await this.#files.read(descriptor, chunk);
+      if (length === 0 && response.length === 0) {
+        throw garbage(this.place, 'it takes a command and gives nothing back');
+      }
       if (length === 0) throw truncated(this.place, response.length, size);
       response = concatBytes(response, chunk.subarray(0, length));
       if (response.length >= HEAD_BYTES) size = responseSize(response, this.place);

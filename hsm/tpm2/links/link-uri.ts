@@ -29,6 +29,28 @@ const EXAMPLES = 'tpm2:/dev/tpmrm0, tpm2:swtpm:host=127.0.0.1,port=2321 or tpm2:
 
 /** @throws {ConfigurationError} that says what is wrong with the name, and what would be right. */
 export function parseTpmLink(text: string): TpmLinkName {
+  try {
+    return readName(text);
+  } catch (error) {
+    if (!(error instanceof LinkProblem)) throw error;
+    throw optionError('ERR_DPS_CONFIG_OPTION', 'link', `Option hsm.link ${error.message}.`);
+  }
+}
+
+/** What `parseTpmLink` would find wrong, without its subject: `needs a port from 1 to 65535`. */
+export function tpmLinkProblem(text: string): string | undefined {
+  try {
+    readName(text);
+    return undefined;
+  } catch (error) {
+    if (error instanceof LinkProblem) return error.message;
+    throw error;
+  }
+}
+
+class LinkProblem extends Error {}
+
+function readName(text: string): TpmLinkName {
   if (!text.startsWith('tpm2:')) throw problem(`must begin with tpm2:, such as ${EXAMPLES}`);
   const rest = text.slice('tpm2:'.length);
   if (rest.startsWith('/')) return device(rest);
@@ -92,5 +114,5 @@ function portOf(text: string | undefined, kind: string): number {
 }
 
 function problem(what: string): Error {
-  return optionError('ERR_DPS_CONFIG_OPTION', 'link', `Option hsm.link ${what}.`);
+  return new LinkProblem(what);
 }

@@ -1,4 +1,5 @@
 import type { Clock } from '../../../src/core/clock.js';
+import { unreachable } from '../../../src/core/unreachable.js';
 import type { TpmLink } from './link.js';
 import type { TpmLinkName } from './link-uri.js';
 
@@ -16,8 +17,4 @@ export async function openTpmLink(name: TpmLinkName, clock: Clock): Promise<TpmL
     default:
       return unreachable(name);
   }
-}
-
-function unreachable(value: never): never {
-  throw new TypeError(`Unreachable: ${JSON.stringify(value)}`);
 }

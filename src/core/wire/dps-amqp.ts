@@ -84,28 +84,28 @@ export interface AmqpRefusal {
  */
 export function dpsAmqpRefusal({ condition, description, info }: AmqpRefusal): DpsReply {
   const body = encodeUtf8(description);
-  const status = statusIn(body) ?? STATUSES[condition] ?? 500;
+  const status = statusIn(body) ?? STATUSES.get(condition) ?? 500;
   return { kind: 'reply', status, body, ...delay(retryAfterIn(info)) };
 }
 
 /** Which conditions the real service uses is not known; these are those that Microsoft's clients understand. */
-const STATUSES: Readonly<Record<string, number>> = {
-  'sasl:auth': 401,
-  'sasl:sys-temp': 503,
-  'amqp:unauthorized-access': 401,
-  'amqp:not-found': 404,
-  'amqp:not-allowed': 405,
-  'amqp:link:message-size-exceeded': 413,
-  'amqp:resource-limit-exceeded': 429,
-  'amqp:link:detach-forced': 503,
-  'amqp:connection:forced': 503,
-  'com.microsoft:argument-error': 400,
-  'com.microsoft:argument-out-of-range': 400,
-  'com.microsoft:precondition-failed': 409,
-  'com.microsoft:device-container-throttled': 429,
-  'com.microsoft:quota-exceeded': 429,
-  'com.microsoft:timeout': 503,
-};
+const STATUSES: ReadonlyMap<string, number> = new Map([
+  ['sasl:auth', 401],
+  ['sasl:sys-temp', 503],
+  ['amqp:unauthorized-access', 401],
+  ['amqp:not-found', 404],
+  ['amqp:not-allowed', 405],
+  ['amqp:link:message-size-exceeded', 413],
+  ['amqp:resource-limit-exceeded', 429],
+  ['amqp:link:detach-forced', 503],
+  ['amqp:connection:forced', 503],
+  ['com.microsoft:argument-error', 400],
+  ['com.microsoft:argument-out-of-range', 400],
+  ['com.microsoft:precondition-failed', 409],
+  ['com.microsoft:device-container-throttled', 429],
+  ['com.microsoft:quota-exceeded', 429],
+  ['com.microsoft:timeout', 503],
+]);
 
 function statusIn(body: Uint8Array): number | undefined {
   const read = readJsonObject(body);

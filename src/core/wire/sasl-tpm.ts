@@ -38,11 +38,16 @@ export function saslTpmToken(token: string): Uint8Array {
 
 /** A key blob on its way, from `SASL_TPM_START` on. */
 export interface SaslTpmProgress {
+  /** Whether the storage root key has been sent. */
+  readonly isPresented: boolean;
   readonly parts: readonly Uint8Array[];
   readonly byteCount: number;
 }
 
-export const SASL_TPM_START: SaslTpmProgress = { parts: [], byteCount: 0 };
+export const SASL_TPM_START: SaslTpmProgress = { isPresented: false, parts: [], byteCount: 0 };
+
+/** After the whole blob: any further challenge is one too many. */
+export const SASL_TPM_END: SaslTpmProgress = { isPresented: true, parts: [], byteCount: MAX_BLOB_BYTES };
 
 /** What follows from a challenge: an answer to give at once, or the whole key blob, whose answer is a token. */
 export type SaslTpmStep =
@@ -57,8 +62,9 @@ export type SaslTpmStep =
 export function stepSaslTpm(progress: SaslTpmProgress, challenge: Uint8Array, storageRootKey: Uint8Array): SaslTpmStep {
   const [control = 0] = challenge;
   const nul = Uint8Array.of(0);
-  if (challenge.length === 1 && progress.parts.length === 0 && (control & HAS_DATA) === 0) {
-    return { kind: 'respond', response: concatBytes(nul, storageRootKey), progress };
+  if (challenge.length === 1 && (control & HAS_DATA) === 0 && !progress.isPresented) {
+    const response = concatBytes(nul, storageRootKey);
+    return { kind: 'respond', response, progress: { ...progress, isPresented: true } };
   }
   const part = challenge.subarray(1);
   const byteCount = progress.byteCount + part.length;
@@ -68,7 +74,7 @@ export function stepSaslTpm(progress: SaslTpmProgress, challenge: Uint8Array, st
   }
   const parts = [...progress.parts, part];
   return (control & IS_LAST) === 0
-    ? { kind: 'respond', response: nul, progress: { parts, byteCount } }
+    ? { kind: 'respond', response: nul, progress: { isPresented: true, parts, byteCount } }
     : { kind: 'blob', blob: concatBytes(...parts) };
 }
 

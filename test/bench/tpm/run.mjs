@@ -9,6 +9,7 @@ import { join } from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
 import { parseArgs } from 'node:util';
 import { build } from 'esbuild';
+import { cleanEnvironment } from '../measurement.mjs';
 import { ToolsContestant } from './tpm2-tools.mjs';
 
 const { values } = parseArgs({
@@ -87,7 +88,7 @@ async function measureAll(bridgePort) {
 
 /** A process that loads a client, activates and signs; the blobs come from here. */
 async function runNode(program, address) {
-  const child = fork(join(HERE, program), [address], { execArgv: ['--expose-gc'] });
+  const child = fork(join(HERE, program), [address], { execArgv: ['--expose-gc'], env: cleanEnvironment() });
   try {
     const [keys] = await once(child, 'message');
     const hmacKeys = Array.from({ length: ACTIVATIONS }, () => randomBytes(32));

@@ -2,7 +2,8 @@ import { lstatSync, mkdirSync, readdirSync, readFileSync, symlinkSync, writeFile
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { makeKeyFile, readSealingSecret } from '../../../hsm/key-store/sealing-secret.js';
-import { failureOf, scratchFolder } from './store-bench.js';
+import { failureOf } from '../../fakes/failure-of.js';
+import { scratchFolder } from './store-bench.js';
 
 describe('a key file', () => {
   it('is made of 32 random bytes for its owner alone, and never over anything', async () => {

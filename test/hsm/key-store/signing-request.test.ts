@@ -2,7 +2,8 @@ import { spawnSync } from 'node:child_process';
 import { createPublicKey } from 'node:crypto';
 import { describe, expect, it } from 'vitest';
 import { makePrivateKey, makeSigningRequest } from '../../../hsm/key-store/signing-request.js';
-import { failureOf, signRequest } from './store-bench.js';
+import { failureOf } from '../../fakes/failure-of.js';
+import { signRequest } from './store-bench.js';
 
 function openssl(args: readonly string[], input: string): string {
   const { status, stdout, stderr } = spawnSync('openssl', args, { input, encoding: 'utf8' });

@@ -1,14 +1,14 @@
 import { spawnSync } from 'node:child_process';
 import { createPrivateKey, type KeyObject, X509Certificate } from 'node:crypto';
-import { chmodSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { chmodSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { onTestFinished } from 'vitest';
 import type { KeyMaterial } from '../../../hsm/key-store/key-material.js';
 import { makeSymmetricKey } from '../../../hsm/key-store/key-material.js';
 import { type KeyStoreOptions, openKeyStore, type SoftwareKeyStore } from '../../../hsm/software-key-store.js';
+import { decodeSlot } from '../../../src/durable/slot.js';
 import { type KeyAlgorithm, makeAuthority, makeSelfSigned } from '../../../src/emulator/pki.js';
-import { isDpsError } from '../../../src/errors.js';
 
 export const PASSPHRASE = 'correct horse battery staple';
 
@@ -67,12 +67,16 @@ export function base64Of(key: KeyObject): string {
   return key.export().toString('base64');
 }
 
-/** The error of this package that a promise fails with. */
-export async function failureOf(promise: Promise<unknown>): Promise<Error & { code: string }> {
-  const error: unknown = await promise.then(
-    () => undefined,
-    (reason: unknown) => reason,
+/** Every file, byte for byte. */
+export function contentOf(directory: string): Record<string, string> {
+  return Object.fromEntries(
+    readdirSync(directory).map((name) => [name, readFileSync(join(directory, name), 'base64')]),
   );
-  if (isDpsError(error)) return error;
-  throw new Error(`Expected an error of this package, not ${String(error)}`);
+}
+
+/** What a file of the store holds. */
+export function slotOf(path: string, name = 'store'): { format: number; generation: number; bytes: Uint8Array } {
+  const decoded = decodeSlot(name, readFileSync(path));
+  if (decoded.kind !== 'slot') throw new Error(decoded.what);
+  return decoded.slot;
 }

@@ -2,9 +2,10 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
+import { MISHAPS } from '../../durable/disk-mishap.js';
 import { CHANGES } from './change-plan.js';
 import { keyFile } from './store-bench.js';
-import { liveThrough, MISHAPS, randomLife, type StoreLife } from './store-life.js';
+import { liveThrough, randomLife, type StoreLife } from './store-life.js';
 
 const folder = mkdtempSync(join(tmpdir(), 'dps-device-key-life-'));
 const keyFiles = { oldKeyFile: keyFile(folder, 7), newKeyFile: keyFile(folder, 9) };

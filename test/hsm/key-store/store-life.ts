@@ -1,25 +1,16 @@
 import { withoutRemarks } from '../../../hsm/key-store/store-header.js';
 import { decodeSlot } from '../../../src/durable/slot.js';
-import { isDpsError } from '../../../src/errors.js';
+import { anyDisk, MISHAPS, type Mishap, meetMishap } from '../../durable/disk-mishap.js';
 import { FakeProcesses } from '../../durable/fake-processes.js';
 import { seededRandom } from '../../durable/seeded-random.js';
-import { SimulatedDisk, systemError } from '../../durable/simulated-disk.js';
+import type { SimulatedDisk } from '../../durable/simulated-disk.js';
 import { CHANGES, type Change, type ChangedStore, goOn, observe, perform, prepare, STATES } from './change-plan.js';
-
-/** What happens to a change, and when. */
-export interface Mishap {
-  readonly kind: 'power cut' | 'kill' | 'ENOSPC' | 'EIO' | 'EROFS' | 'EACCES' | 'EMFILE';
-  /** Instead of this call of the change, counted from 0; past the last one it happens right after the change. */
-  readonly atCall: number;
-}
 
 export interface StoreLife {
   readonly seed: number;
   readonly change: Change;
   readonly mishap: Mishap;
 }
-
-export const MISHAPS: readonly Mishap['kind'][] = ['power cut', 'kill', 'ENOSPC', 'EIO', 'EROFS', 'EACCES', 'EMFILE'];
 
 /** A mishap of any kind at any call of any change; the same for the same seed. */
 export function randomLife(seed: number): StoreLife {
@@ -29,6 +20,8 @@ export function randomLife(seed: number): StoreLife {
 }
 
 const DIRECTORY = '/var/lib/keys';
+/** A disk that cannot read one of two slots makes do with the other: then a change may find nothing to change. */
+const TYPED = /^ERR_DPS_(STORE_|HSM_(STORE|ENTRY|OPERATION))/;
 
 /**
  * Lives through it, and throws a sentence when the store is neither as before nor as after the change, or does not work
@@ -38,8 +31,7 @@ const DIRECTORY = '/var/lib/keys';
  */
 export async function liveThrough(life: StoreLife, keyFiles: Omit<ChangedStore, 'options'>): Promise<number> {
   const random = seededRandom(life.seed);
-  const disk = new SimulatedDisk('/var', '/var/lib');
-  if (random() < 0.5) disk.maxWriteBytes = 1 + Math.floor(random() * 700);
+  const disk = anyDisk(random);
   const processes = new FakeProcesses();
   const start = (): { place: ChangedStore; end: () => void } => {
     const table = processes.start();
@@ -51,10 +43,7 @@ export async function liveThrough(life: StoreLife, keyFiles: Omit<ChangedStore, 
   await prepare(first.place, life.change);
   first.end();
   const second = start();
-  const callsBefore = disk.calls.length;
-  const outcome = await endsBy(disk, life.mishap, () => perform(second.place, life.change));
-  const calls = disk.calls.length - callsBefore;
-  disk.onCall = () => undefined;
+  const { outcome, calls } = await meetMishap(disk, life.mishap, TYPED, () => perform(second.place, life.change));
   second.end();
   if (life.mishap.kind === 'power cut') disk.cutPower(random);
 
@@ -66,33 +55,6 @@ export async function liveThrough(life: StoreLife, keyFiles: Omit<ChangedStore, 
   await explained(life, () => goOn(third.place));
   checkLeftovers(disk, life);
   return calls;
-}
-
-/** How the work ended: `done`, `failed` with a typed error, or `gone` with its process. */
-async function endsBy(disk: SimulatedDisk, { kind, atCall }: Mishap, work: () => Promise<void>): Promise<string> {
-  let count = 0;
-  let die: () => void = () => undefined;
-  const gone = new Promise<string>((resolve) => {
-    die = () => resolve('gone');
-  });
-  disk.onCall = () => {
-    if (count++ < atCall) return undefined;
-    if (kind === 'power cut' || kind === 'kill') {
-      die();
-      return new Promise(() => undefined);
-    }
-    if (count - 1 === atCall) throw systemError(kind);
-    return undefined;
-  };
-  const ended = work().then(
-    () => 'done',
-    (error: unknown) => {
-      // A disk that cannot read one of two slots makes do with the other: then a change may find nothing to change.
-      if (isDpsError(error) && /^ERR_DPS_(STORE_|HSM_(STORE|ENTRY|OPERATION))/.test(error.code)) return 'failed';
-      throw error;
-    },
-  );
-  return Promise.race([ended, gone]);
 }
 
 async function explained<T>(life: StoreLife, work: () => Promise<T>): Promise<T> {

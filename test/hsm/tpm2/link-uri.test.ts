@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { parseTpmLink } from '../../../hsm/tpm2/links/link-uri.js';
+import { parseTpmLink, tpmLinkProblem } from '../../../hsm/tpm2/links/link-uri.js';
 import { ConfigurationError } from '../../../src/errors.js';
 
 describe('names of links', () => {
@@ -20,6 +20,7 @@ describe('names of links', () => {
     ['tpm2:tcti:device', { kind: 'tcti', name: 'device' }],
   ])('%s', (text, expected) => {
     expect(parseTpmLink(text)).toEqual(expected);
+    expect(tpmLinkProblem(text)).toBeUndefined();
   });
 
   it.each([
@@ -50,5 +51,6 @@ describe('names of links', () => {
   ])('refuses %j', (text, words) => {
     expect(() => parseTpmLink(text)).toThrow(ConfigurationError);
     expect(() => parseTpmLink(text)).toThrow(words);
+    expect(`Option hsm.link ${tpmLinkProblem(text)}.`).toContain(words);
   });
 });

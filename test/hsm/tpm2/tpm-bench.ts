@@ -1,7 +1,10 @@
 import { createHmac, randomBytes } from 'node:crypto';
 import { expect } from 'vitest';
-import { type Tpm2Hsm, type Tpm2HsmOptions, tpm2Hsm } from '../../../hsm/tpm2.js';
+import { parseTpmLink } from '../../../hsm/tpm2/links/link-uri.js';
+import { openTpmLink } from '../../../hsm/tpm2/links/open-link.js';
+import { type Tpm2Hsm, type Tpm2HsmOptions, type TpmLink, tpm2Hsm } from '../../../hsm/tpm2.js';
 import { HsmError } from '../../../src/errors.js';
+import { systemClock } from '../../../src/system-clock.js';
 import { type SealedKeyParts, sealKey } from './sealed-key.js';
 import { Swtpm } from './swtpm-process.js';
 import { TpmProbe } from './tpm-probe.js';
@@ -35,6 +38,18 @@ export class TpmBench {
     const hsm = await tpm2Hsm({ link: this.swtpm.uri, ...options });
     this.#open.push(hsm);
     return hsm;
+  }
+
+  /** A link with somebody in between, who may `pass` the command on. */
+  async tapped(between: (command: Buffer, pass: () => Promise<Buffer>) => Promise<Uint8Array>): Promise<TpmLink> {
+    const inner = await openTpmLink(parseTpmLink(this.swtpm.uri), systemClock);
+    return {
+      place: inner.place,
+      transceive: (command, timeoutMs) =>
+        between(Buffer.from(command), async () => Buffer.from(await inner.transceive(command, timeoutMs))),
+      rest: () => inner.rest(),
+      close: () => inner.close(),
+    };
   }
 
   /** A device with a hub key in use. */

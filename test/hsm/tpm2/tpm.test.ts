@@ -1,7 +1,8 @@
 import { describe, expect, it } from 'vitest';
-import { getProperty, readPublic, startAuthSession } from '../../../hsm/tpm2/commands.js';
+import { createPrimary, getProperty, OWNER, readPublic, startAuthSession } from '../../../hsm/tpm2/commands.js';
 import type { TpmLink } from '../../../hsm/tpm2/links/link.js';
-import { type CommandSession, EncryptingSession, makeSessionSalt } from '../../../hsm/tpm2/sessions.js';
+import { timedOut } from '../../../hsm/tpm2/links/link-error.js';
+import { type CommandSession, EncryptingSession, makeSessionSalt, password } from '../../../hsm/tpm2/sessions.js';
 import { readTpmtPublic } from '../../../hsm/tpm2/structures.js';
 import { Tpm } from '../../../hsm/tpm2/tpm.js';
 import { ManualClock } from '../../fakes/manual-clock.js';
@@ -11,11 +12,13 @@ const RETRY = '80010000000a00000922';
 const PROPERTY = '80010000001b00000000010000000600000001000001 0d00000400'.replace(' ', '');
 const SESSION = '80010000002000000000030000010010'.concat('22'.repeat(16));
 const OK = '80010000000a00000000';
+const startSession = startAuthSession({ type: 'policy', nonceCaller: new Uint8Array(16) });
 
 /** Answers in order, and keeps what it was asked. */
 class ScriptedLink implements TpmLink {
   readonly place = 'the script';
   readonly asked: string[] = [];
+  readonly timeoutsMs: number[] = [];
   rests = 0;
   #isBusy = false;
   readonly #answers: (string | Error)[];
@@ -26,7 +29,8 @@ class ScriptedLink implements TpmLink {
     this.#onAsked = onAsked;
   }
 
-  async transceive(command: Uint8Array): Promise<Uint8Array> {
+  async transceive(command: Uint8Array, timeoutMs: number): Promise<Uint8Array> {
+    this.timeoutsMs.push(timeoutMs);
     if (this.#isBusy) throw new Error('two commands at once');
     this.#isBusy = true;
     this.asked.push(hexOf(command));
@@ -112,8 +116,6 @@ describe('a TPM that is busy', () => {
 });
 
 describe('a turn', () => {
-  const startSession = startAuthSession({ type: 'policy', nonceCaller: new Uint8Array(16) });
-
   it('ends with everything flushed, last first, also after an error', async () => {
     const second = SESSION.replace('03000001', '03000002');
     const link = new ScriptedLink([SESSION, second, '80010000000a0000018b']);
@@ -208,5 +210,26 @@ describe('an encrypting session', () => {
     receiving.authorize(() => new Uint8Array(32));
     const answer = { nonceTpm: random(32), attributes: 0x41, hmac: new Uint8Array(32) };
     expect(() => receiving.acknowledge?.(answer, () => new Uint8Array(32))).toThrow('changed on its way');
+  });
+});
+
+describe('time', () => {
+  it('is not waited for again and again by what is flushed, when the TPM says nothing any more', async () => {
+    const link = new ScriptedLink([SESSION, SESSION, timedOut('the script', 1_000)]);
+    await tpmOn(link).run(undefined, 'x', async (turn) => {
+      await turn.execute(startSession);
+      await turn.execute(startSession);
+    });
+    expect(link.asked).toHaveLength(3);
+  });
+
+  it('is longer for what looks for primes', async () => {
+    const link = new ScriptedLink([RETRY.replace('922', '101'), PROPERTY]);
+    const failing = tpmOn(link).run(undefined, 'x', (turn) =>
+      turn.execute(createPrimary(OWNER, new Uint8Array()), password()),
+    );
+    await expect(failing).rejects.toThrow('TPM_RC_FAILURE');
+    await tpmOn(link).run(undefined, 'x', (turn) => turn.execute(getProperty(0x10d)));
+    expect(link.timeoutsMs).toEqual([9_000, 1_000]);
   });
 });

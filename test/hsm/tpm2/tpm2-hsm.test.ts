@@ -1,9 +1,6 @@
 import { randomBytes } from 'node:crypto';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { parseTpmLink } from '../../../hsm/tpm2/links/link-uri.js';
-import { openTpmLink } from '../../../hsm/tpm2/links/open-link.js';
-import type { KeyTemplateName, TpmLink } from '../../../hsm/tpm2.js';
-import { systemClock } from '../../../src/system-clock.js';
+import type { KeyTemplateName } from '../../../hsm/tpm2.js';
 import { describeHsmContract, expectNoSecrets } from '../../contracts/hsm.js';
 import { expectSignsWith, failureOf, HANDLES, signal, signatureOf, softwareHmac, TpmBench } from './tpm-bench.js';
 
@@ -97,6 +94,40 @@ describe('a TPM as HSM', () => {
     expect(await (await bench.device({ template: 'azure-node-c' })).registrationId(signal)).toBe(ids[0]);
   });
 
+  it('gets along with the slots that others leave of three: one for its keys, two for all else', async () => {
+    const hsm = await bench.device({ transientPrimaries: true });
+    const others = [await bench.probe.occupy('ecc'), await bench.probe.occupy('ecc')] as const;
+    await hsm.endorsement(signal);
+    await bench.probe.flush(others[1]);
+    const key = await bench.provision(hsm);
+    await expectSignsWith(hsm, key, randomBytes(3000));
+    expect(await bench.probe.leaks()).toEqual([others[0]]);
+    await bench.probe.flush(others[0]);
+  });
+
+  it('makes no key where the TPM does not say that there is none', async () => {
+    const link = await bench.tapped((command, pass) =>
+      command.readUInt32BE(6) === 0x173 ? Promise.resolve(Buffer.from('80010000000a00000101', 'hex')) : pass(),
+    );
+    const error = await failureOf((await bench.device({ link })).endorsement(signal));
+    expect(error).toMatchObject({ code: 'ERR_DPS_HSM_TPM_FAILURE' });
+    expect(await bench.probe.persistent()).toEqual([]);
+  });
+
+  it('derives a transient key once, as long as the TPM is not reset: a chip may take a minute for it', async () => {
+    let made = 0;
+    const link = await bench.tapped((command, pass) => {
+      if (command.readUInt32BE(6) === 0x131) made += 1;
+      return pass();
+    });
+    const hsm = await bench.device({ link, transientPrimaries: true });
+    await bench.provision(hsm);
+    expect(made).toBe(2);
+    await bench.swtpm.powerCycle();
+    await bench.provision(hsm);
+    expect(made).toBe(4);
+  });
+
   it('signs inputs of any length', async () => {
     const { hsm, key } = await bench.provisioned();
     for (const length of [0, 1, 68, 100, 1023, 1024, 1025, 2048, 2049, 5500]) {
@@ -188,6 +219,62 @@ describe('a TPM as HSM', () => {
     expect(await bench.probe.persistent()).toEqual([HANDLES.srk, HANDLES.identity, HANDLES.ek]);
   });
 
+  it('signs with what was committed, also when the second handle cannot be emptied', async () => {
+    const { hsm } = await bench.provisioned();
+    await hsm.stage(await bench.sealed(hsm, randomBytes(32)), signal);
+    await bench.probe.evict(HANDLES.identity);
+    const link = await bench.tapped((command, pass) => unlessEvicting(HANDLES.staged, command, pass));
+    const afterwards = await bench.device({ link });
+    // From now on it knows that what is in use is at the second handle.
+    await signatureOf(afterwards);
+    const key = await bench.provision(afterwards);
+    await expectSignsWith(afterwards, key);
+    await expectSignsWith(await bench.device(), key);
+    expect(await bench.probe.persistent()).toEqual([HANDLES.srk, HANDLES.identity, HANDLES.staged, HANDLES.ek]);
+  });
+
+  it('writes to persistent memory no more often than it must, also when a commit is done again', async () => {
+    let writes = 0;
+    let isLost = (_writes: number): boolean => false;
+    const link = await bench.tapped(async (command, pass) => {
+      const response = await pass();
+      if (command.readUInt32BE(6) !== EVICT_CONTROL) return response;
+      writes += 1;
+      if (isLost(writes)) throw new Error('the answer is lost');
+      return response;
+    });
+    const hsm = await bench.device({ link });
+    await bench.provision(hsm);
+    const key = randomBytes(32);
+    const blob = await bench.sealed(hsm, key);
+    writes = 0;
+    await hsm.stage(blob, signal);
+    expect(writes).toBe(1);
+    writes = 0;
+    // The old key has gone, the new one is in its place, and nobody was told.
+    isLost = (count) => count === 2;
+    await failureOf(hsm.commit(signal));
+    await hsm.commit(signal);
+    expect(writes).toBe(3);
+    await expectSignsWith(await bench.device(), key);
+  });
+
+  it('takes back what a commit that failed had put at the second handle', async () => {
+    const { hsm } = await bench.provisioned();
+    await hsm.stage(await bench.sealed(hsm, randomBytes(32)), signal);
+    await bench.probe.evict(HANDLES.identity);
+    const link = await bench.tapped((command, pass) => unlessEvicting(HANDLES.identity, command, pass));
+    const late = await bench.device({ link });
+    // It waits in memory, for what is at the second handle is in use; then another program is faster.
+    await late.stage(await bench.sealed(late, randomBytes(32)), signal);
+    const key = await bench.provision(await bench.device());
+    expect(await failureOf(late.commit(signal))).toMatchObject({ code: 'ERR_DPS_HSM_TPM_BUSY' });
+    expect(await bench.probe.persistent()).toContain(HANDLES.staged);
+    await late.discard(signal);
+    expect(await bench.probe.persistent()).toEqual([HANDLES.srk, HANDLES.identity, HANDLES.ek]);
+    await expectSignsWith(late, key);
+  });
+
   it('refuses to commit what was not staged', async () => {
     const { hsm } = await bench.provisioned();
     expect(await failureOf(hsm.commit(signal))).toMatchObject({ operation: 'commit hub identity' });
@@ -220,18 +307,12 @@ describe('a TPM as HSM', () => {
   it.each([true, false])(
     'outlives a reset before any of its commands, transient primaries: %s',
     async (transientPrimaries) => {
-      const inner = await openTpmLink(parseTpmLink(bench.swtpm.uri), systemClock);
       let left = 0;
-      const link: TpmLink = {
-        place: inner.place,
-        async transceive(command, timeoutMs) {
-          left -= 1;
-          if (left === 0) await bench.swtpm.powerCycle();
-          return inner.transceive(command, timeoutMs);
-        },
-        rest: () => inner.rest(),
-        close: () => inner.close(),
-      };
+      const link = await bench.tapped(async (_, pass) => {
+        left -= 1;
+        if (left === 0) await bench.swtpm.powerCycle();
+        return pass();
+      });
       const hsm = await bench.device({ link, transientPrimaries });
       const data = randomBytes(3000);
       for (let command = 1, isOver = false; !isOver; command += 1) {
@@ -316,3 +397,11 @@ describe('a TPM as HSM', () => {
     expect((await failureOf(signatureOf(hsm))).message).toContain('closed');
   });
 });
+
+const EVICT_CONTROL = 0x120;
+
+/** The TPM cannot write just now where something is to be removed from `handle`. */
+async function unlessEvicting(handle: number, command: Buffer, pass: () => Promise<Buffer>): Promise<Buffer> {
+  const isMeant = command.readUInt32BE(6) === EVICT_CONTROL && command.readUInt32BE(14) === handle;
+  return isMeant ? Buffer.from('80010000000a00000923', 'hex') : pass();
+}

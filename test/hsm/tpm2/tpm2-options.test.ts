@@ -64,6 +64,12 @@ describe('options of the TPM HSM', () => {
     await expect(readTpm2Options(options as Tpm2HsmOptions)).rejects.toThrow(words);
   });
 
+  it('name a password file that cannot be read', async () => {
+    const reading = readTpm2Options({ endorsementAuth: { file: join(folder, 'none') } });
+    await expect(reading).rejects.toMatchObject({ code: 'ERR_DPS_HSM_FILE_UNREADABLE' });
+    await expect(reading).rejects.toThrow('TPM password');
+  });
+
   it('refuse a registration id that cannot be one', async () => {
     await expect(readTpm2Options({ registrationId: 'no spaces' })).rejects.toMatchObject({
       code: 'ERR_DPS_HSM_REGISTRATION_ID',

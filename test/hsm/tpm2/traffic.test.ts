@@ -19,16 +19,8 @@ describe('a listener on the bus', () => {
   });
   afterEach(() => bench.stop());
 
-  async function tapped(change: (command: Buffer, response: Buffer) => Uint8Array): Promise<TpmLink> {
-    const inner = await openTpmLink(parseTpmLink(bench.swtpm.uri), systemClock);
-    return {
-      place: inner.place,
-      transceive: async (command, timeoutMs) =>
-        change(Buffer.from(command), Buffer.from(await inner.transceive(command, timeoutMs))),
-      rest: () => inner.rest(),
-      close: () => inner.close(),
-    };
-  }
+  const tapped = (change: (command: Buffer, response: Buffer) => Uint8Array): Promise<TpmLink> =>
+    bench.tapped(async (command, pass) => change(command, await pass()));
 
   it.each([true, false])('sees the inner key only when parameters are not encrypted: %s', async (encryptParameters) => {
     const seen: Buffer[] = [];
@@ -43,6 +35,7 @@ describe('a listener on the bus', () => {
     const key = randomBytes(32);
     await hsm.activate(await bench.sealed(hsm, key, { innerKey }), signal);
     await expectSignsWith(hsm, key);
+    await expectSignsWith(hsm, key, randomBytes(3000));
     const all = Buffer.concat(seen);
     expect(all.includes(innerKey)).toBe(!encryptParameters);
     expect(all.includes(key)).toBe(false);
@@ -61,6 +54,44 @@ describe('a listener on the bus', () => {
     expect(error).toMatchObject({ code: 'ERR_DPS_HSM_TPM_RESPONSE' });
     expect(error.message).toContain('changed on its way');
     expect(await bench.probe.leaks()).toEqual([]);
+  });
+
+  it('is found out when it gives a key the name of another', async () => {
+    const NAME_OFFSET = 10 + 316 + 2;
+    const link = await tapped((command, response) => {
+      if (command.readUInt32BE(6) === 0x173) response[NAME_OFFSET + 33] = (response[NAME_OFFSET + 33] ?? 0) ^ 1;
+      return response;
+    });
+    await (await bench.device()).endorsement(signal);
+    const error = await failureOf((await tpm2Hsm({ link })).endorsement(signal));
+    expect(error).toMatchObject({ code: 'ERR_DPS_HSM_TPM_RESPONSE' });
+    expect(error.message).toContain('do not belong together');
+  });
+
+  it('is found out when it says that another key was loaded', async () => {
+    const link = await tapped((command, response) => {
+      if (command.readUInt32BE(6) === 0x157) response[20] = (response[20] ?? 0) ^ 1;
+      return response;
+    });
+    const hsm = await tpm2Hsm({ link });
+    await hsm.activate(await bench.sealed(hsm, randomBytes(32)), signal);
+    const error = await failureOf(hsm.sign(randomBytes(3), 0, signal));
+    expect(error).toMatchObject({ code: 'ERR_DPS_HSM_TPM_RESPONSE' });
+    expect(error.message).toContain('another key than it was given');
+    expect(await bench.probe.leaks()).toEqual([]);
+  });
+
+  it('is found out when a signature has another length', async () => {
+    const { hsm, key } = await bench.provisioned();
+    await expectSignsWith(hsm, key);
+    const short = Buffer.from(
+      `8002 00000029 00000000 00000016 0014 ${'ab'.repeat(20)} 0000 01 0000`.replace(/ /g, ''),
+      'hex',
+    );
+    const link = await tapped((command, response) => (command.readUInt32BE(6) === 0x155 ? short : response));
+    const error = await failureOf((await tpm2Hsm({ link })).sign(randomBytes(3), 0, signal));
+    expect(error).toMatchObject({ code: 'ERR_DPS_HSM_TPM_RESPONSE' });
+    expect(error.message).toContain('signed with 20 bytes');
   });
 
   it('gets an error out of the device, whatever it changes, and nothing else', async () => {

@@ -1,4 +1,5 @@
 import { readFileSync } from 'node:fs';
+import type { KdfaVector } from '../../vectors/kdfa-vector.js';
 
 interface Activation {
   readonly hmacKey: string;
@@ -21,14 +22,7 @@ export const VECTORS = JSON.parse(
   readFileSync(new URL('../../vectors/tpm-activation.json', import.meta.url), 'utf8'),
 ) as {
   readonly constants: Readonly<Record<string, string>>;
-  readonly kdfa: readonly {
-    readonly key: string;
-    readonly label: string;
-    readonly contextU: string;
-    readonly contextV: string;
-    readonly bits: number;
-    readonly out: string;
-  }[];
+  readonly kdfa: readonly KdfaVector[];
   readonly softwareActivation: Activation & {
     readonly ekPrivate_rsa_hex: Readonly<Record<string, string>>;
     readonly srkPrivate_rsa_hex: Readonly<Record<string, string>>;

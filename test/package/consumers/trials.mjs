@@ -22,6 +22,11 @@ export async function runTrials(provision, file) {
   await show('runtime', async () => nameRuntime());
   await show('mqttX509', async () => summarise(await valve()));
   await show('httpsSymmetricKey', async () => summarise(await sensor()));
+  await show('amqpX509', async () => summarise(await valve({ endpoint: endpoints.amqp, transport: 'amqp' })));
+  await show('webSockets', async () => ({
+    mqtt: (await sensor({ transport: 'mqtt-ws', hubTransport: 'mqtt-ws' })).deviceId,
+    amqp: (await sensor({ transport: 'amqp-ws' })).deviceId,
+  }));
   await show('encryptedKey', async () =>
     summarise(await valve({ hsm: { ...certificate, key: files.encryptedKey, passphrase: 'correct horse' } })),
   );

@@ -1,5 +1,6 @@
-import type { CancelSignal } from './core/cancel-signal.js';
-import { CancelledError } from './errors.js';
+import { CancelledError } from '../errors.js';
+import type { CancelSignal } from './cancel-signal.js';
+import { onCancel } from './on-cancel.js';
 
 /** @throws {CancelledError} when `signal` has aborted. `state` says what was going on, e.g. `signing`. */
 export function throwIfCancelled(signal: CancelSignal | undefined, state: string): void {
@@ -8,7 +9,7 @@ export function throwIfCancelled(signal: CancelSignal | undefined, state: string
 
 /**
  * Starts `work` and gives what it gives, or a `CancelledError` as soon as `signal` aborts. Work left behind that way
- * has to release what it holds by itself. With a signal that has already aborted, it is not started.
+ * ends by itself, unheard, and has to release what it holds. With a signal that has already aborted, it is not started.
  */
 export async function unlessCancelled<T>(
   signal: CancelSignal | undefined,
@@ -17,14 +18,13 @@ export async function unlessCancelled<T>(
 ): Promise<T> {
   throwIfCancelled(signal, state);
   if (signal === undefined) return work();
-  let cancel: () => void = () => undefined;
+  let stopListening: () => void = () => undefined;
   const cancelled = new Promise<never>((_, reject) => {
-    cancel = () => reject(new CancelledError({ state, cause: signal.reason }));
-    signal.addEventListener('abort', cancel, { once: true });
+    stopListening = onCancel(signal, () => reject(new CancelledError({ state, cause: signal.reason })));
   });
   try {
     return await Promise.race([work(), cancelled]);
   } finally {
-    signal.removeEventListener('abort', cancel);
+    stopListening();
   }
 }

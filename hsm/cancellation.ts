@@ -1,1 +1,0 @@
-export { throwIfCancelled, unlessCancelled } from '../src/cancellation.js';
