@@ -55,11 +55,6 @@ export {
   StoreError,
   TransportError,
 } from './errors.js';
-export type {
-  DpsTransportName,
-  HsmDescription,
-  HubTransportName,
-  ProvisionOptions,
-  RunOptions,
-} from './provision-options.js';
+export type { HsmDescription, ProvisionOptions, RunOptions } from './provision-options.js';
 export type { ReprovisionTriggers, RunningDevice } from './run.js';
+export type { DpsTransportName, HubTransportName } from './transport-names.js';

@@ -8,7 +8,8 @@ import type { StrayErrorSink } from './hub/stray-error.js';
 import { amqpWebSocketCarrier } from './net/amqp-websocket.js';
 import type { ProxyRule } from './net/proxy-choice.js';
 import { webSocketCarrier } from './net/websocket.js';
-import type { DpsTransportName, HubTransportName, ProvisionOptions } from './provision-options.js';
+import type { ProvisionOptions } from './provision-options.js';
+import type { DpsTransportName, HubTransportName } from './transport-names.js';
 
 /** What transports are made with. */
 export interface TransportSettings {

@@ -13,6 +13,13 @@ import { ConfigurationError, type DpsErrorCode } from './errors.js';
 import { nearestName } from './nearest-name.js';
 import { folderProblem } from './path-like.js';
 import type { ReprovisionTriggers } from './run.js';
+import {
+  DPS_TRANSPORTS,
+  type DpsTransportName,
+  HUB_TRANSPORTS,
+  type HubTransportName,
+  namesProblem,
+} from './transport-names.js';
 import { kindOf } from './value-kind.js';
 
 /** An HSM by description; the code behind it is loaded when it is used. */
@@ -21,9 +28,6 @@ export type HsmDescription =
   | ({ readonly kind: 'x509' } & X509FileHsmOptions)
   | ({ readonly kind: 'keyStore' } & KeyStoreHsmOptions)
   | ({ readonly kind: 'tpm' } & Tpm2HsmOptions);
-
-export type DpsTransportName = 'mqtt' | 'mqtt-ws' | 'amqp' | 'amqp-ws' | 'https';
-export type HubTransportName = 'mqtt' | 'mqtt-ws';
 
 export interface ProvisionOptions {
   /** The DPS instance's ID scope, e.g. `0ne00111111`. */
@@ -102,9 +106,6 @@ const MAX_START_SPREAD_MS = 24 * 3_600_000;
 /** One check an option: what is wrong with a value that was given, if anything. */
 type Check = (value: unknown) => string | undefined;
 type Checks<Options> = { readonly [Name in keyof Required<Options>]: Check };
-
-const DPS_TRANSPORTS: readonly DpsTransportName[] = ['mqtt', 'mqtt-ws', 'amqp', 'amqp-ws', 'https'];
-const HUB_TRANSPORTS: readonly HubTransportName[] = ['mqtt', 'mqtt-ws'];
 
 const PROVISION_CHECKS: Checks<ProvisionOptions> = {
   idScope: text(idScopeProblem),
@@ -301,25 +302,7 @@ function positive(): Check {
 /** One that is named, several, or an object of the application's own. */
 function transport(names: readonly string[], needed: readonly string[]): Check {
   const isOwn = methods(needed);
-  return (value) => {
-    if (typeof value === 'string') return value === 'auto' ? undefined : nameProblem(value, [...names, 'auto']);
-    return Array.isArray(value) ? namesProblem(value, names) : isOwn(value);
-  };
-}
-
-function namesProblem(value: readonly unknown[], names: readonly string[]): string | undefined {
-  if (value.length === 0) return `the list is empty; it can have ${names.join(', ')}.`;
-  const other = value.find((each) => typeof each !== 'string');
-  if (other !== undefined) return `the list must have names in it, not ${kindOf(other)}.`;
-  if (new Set(value).size < value.length) return 'the list has a name twice.';
-  return value.map((each) => nameProblem(String(each), names)).find((wrong) => wrong !== undefined);
-}
-
-function nameProblem(value: string, names: readonly string[]): string | undefined {
-  if (names.includes(value)) return undefined;
-  // Anything but a word may be a secret in the wrong place.
-  const given = /^[a-z-]{1,16}$/i.test(value) ? `"${value}"` : 'the text given';
-  return `${given} is not known; it can be ${names.join(' or ')}.`;
+  return (value) => (typeof value === 'string' || Array.isArray(value) ? namesProblem(value, names) : isOwn(value));
 }
 
 function methods(names: readonly string[]): Check {

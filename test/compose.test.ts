@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { type Emulator, startEmulator } from '../src/emulator/index.js';
 import { provision } from '../src/index.js';
-import type { DpsTransportName } from '../src/provision-options.js';
+import type { DpsTransportName } from '../src/transport-names.js';
 import { makeKey } from './interop/emulator-bench.js';
 
 const key = makeKey();

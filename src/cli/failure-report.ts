@@ -37,8 +37,10 @@ const DETAILS: readonly (readonly [member: string, label: string])[] = [
 /** What the command line offers where a message speaks of options in code. */
 const FLAGS: Readonly<Record<string, string>> = {
   ERR_DPS_DEADLINE: '--timeout SECONDS allows more time',
-  ERR_DPS_CONNECT_TIMEOUT: '--connect-timeout SECONDS allows more time',
+  ERR_DPS_CONNECT_TIMEOUT:
+    '--connect-timeout SECONDS allows more time; --transport auto --hub-transport auto also try port 443',
   ERR_DPS_REQUEST_TIMEOUT: '--request-timeout SECONDS allows more time',
+  ERR_DPS_PROXY_REFUSED: '--transport auto --hub-transport auto also try port 443, which proxies let through',
   ERR_DPS_PROXY_AUTH: '--proxy http://USER@HOST:PORT, with the password in the file of --proxy-password-file',
 };
 

@@ -37,7 +37,7 @@ export function describeProgress(event: ProgressEvent): string | undefined {
     case 'connecting':
       return `connecting to ${PEERS[event.to]} at ${event.peer}${over(event.transport)}${attempt(event.attempt)}`;
     case 'next-transport':
-      return `${event.after} does not get through to ${PEERS[event.to]} (${event.code}: ${event.message}) Trying ${event.transport}`;
+      return `${event.after} does not get through to ${PEERS[event.to]} (${event.code}: ${event.message}); trying ${event.transport}`;
     case 'connected':
       return `connected to ${PEERS[event.to]} at ${event.peer}${over(event.transport)}`;
     case 'looking-up':

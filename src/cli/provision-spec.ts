@@ -8,6 +8,7 @@ import {
 } from '../core/identifiers.js';
 import { mayHoldSecret } from '../core/json-body.js';
 import { folderProblem, isPathLike } from '../path-like.js';
+import { DPS_TRANSPORTS, HUB_TRANSPORTS, namesProblem } from '../transport-names.js';
 import { NAME, PASSPHRASE, SEALING_KEY, STORE } from './keys-specs.js';
 import { type CommandSpec, type OptionSpec, type SecretSpec, secretFileOption } from './option-spec.js';
 
@@ -94,15 +95,10 @@ in 78. A device that is provisioned, but whose result nobody takes from standard
 full, its reader has ended, or does not read until --timeout, 5 seconds at least), ends in 74.
 Nobody needs to read standard error: lines that are not read are left out.`;
 
-const DPS_TRANSPORTS: readonly string[] = ['mqtt', 'mqtt-ws', 'amqp', 'amqp-ws', 'https'];
-const HUB_TRANSPORTS: readonly string[] = ['mqtt', 'mqtt-ws'];
-
 /** One of these, several, or `auto`. */
 function transportProblem(names: readonly string[]): (text: string) => string | undefined {
   return (text) => {
-    const given = text.split(',');
-    const isTwice = new Set(given).size < given.length;
-    if (text === 'auto' || (!isTwice && given.every((name) => names.includes(name)))) return undefined;
+    if (namesProblem(text.includes(',') ? text.split(',') : text, names) === undefined) return undefined;
     return `it must be one of ${names.join(', ')}, several of them with commas in between (none twice), or auto.`;
   };
 }

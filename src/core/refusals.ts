@@ -101,6 +101,7 @@ const EXPLANATIONS: Readonly<Record<number, Explanation>> = {
       'the key is not the one of the enrollment (for a group: the key derived for this device, not the group key itself);',
       "the certificate is unknown or has expired, or its chain lacks an intermediate up to the enrollment's verified CA;",
       "the certificate's common name is not the registration id;",
+      "the TPM's endorsement key is not the one of the enrollment;",
       'the clock of the device is wrong, so that its token looks expired.',
     ].join(' '),
   },

@@ -232,19 +232,19 @@ function userIdOf(userId: unknown): unknown {
 }
 
 /** Where the system properties of a queued message go in an AMQP message. */
-const SYSTEM_FIELDS: Readonly<Record<string, string>> = {
-  '$.mid': 'message_id',
-  '$.cid': 'correlation_id',
-  '$.to': 'to',
-  '$.ct': 'content_type',
-  '$.ce': 'content_encoding',
-};
+const SYSTEM_FIELDS: ReadonlyMap<string, string> = new Map([
+  ['$.mid', 'message_id'],
+  ['$.cid', 'correlation_id'],
+  ['$.to', 'to'],
+  ['$.ct', 'content_type'],
+  ['$.ce', 'content_encoding'],
+]);
 
 function messageProperties({ properties, deliveryCount }: QueuedMessage): object {
   const fields: Record<string, unknown> = { delivery_count: deliveryCount - 1 };
-  const own: Record<string, string> = {};
+  const own: Record<string, string> = Object.create(null);
   for (const [name, value] of properties) {
-    const field = SYSTEM_FIELDS[name];
+    const field = SYSTEM_FIELDS.get(name);
     if (field !== undefined) fields[field] = value;
     else if (name === '$.uid') fields.user_id = Buffer.from(value ?? '');
     else own[name] = value ?? '';

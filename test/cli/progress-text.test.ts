@@ -13,6 +13,15 @@ describe('describeProgress', () => {
     [{ type: 'connecting', to: 'dps', peer: PEER, attempt: 1 }, 'connecting to DPS at h:8883'],
     [{ type: 'connecting', to: 'hub', peer: PEER, attempt: 3 }, 'connecting to IoT hub at h:8883, attempt 3'],
     [{ type: 'connected', to: 'hub', peer: PEER }, 'connected to IoT hub at h:8883'],
+    [
+      { type: 'connecting', to: 'dps', peer: PEER, attempt: 2, transport: 'mqtt' },
+      'connecting to DPS at h:8883 over mqtt, attempt 2',
+    ],
+    [{ type: 'connected', to: 'dps', peer: PEER, transport: 'https' }, 'connected to DPS at h:8883 over https'],
+    [
+      { type: 'next-transport', to: 'hub', transport: 'mqtt-ws', after: 'mqtt', code: 'ERR_X', message: 'It is shut.' },
+      'mqtt does not get through to IoT hub (ERR_X: It is shut.); trying mqtt-ws',
+    ],
     [{ type: 'registering', attempt: 1 }, 'asking for registration'],
     [{ type: 'challenged' }, 'answering the challenge to the TPM'],
     [{ type: 'assigning', operationId: '5.a' }, 'the service is assigning a hub, operation 5.a'],

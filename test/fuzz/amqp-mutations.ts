@@ -71,6 +71,8 @@ const WORDS: readonly string[] = [
   '__proto__',
   'constructor',
   'größer 😀',
+  '\u001b[2J\u202eamqp:not-found',
+  'long '.repeat(700),
   '{"errorCode":401002}',
 ];
 

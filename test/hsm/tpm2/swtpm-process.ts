@@ -69,7 +69,8 @@ export class Swtpm {
         : `type=${type},port=${this.port + offset},bindaddr=127.0.0.1`;
     const arguments_ = ['socket', '--tpm2', '--tpmstate', `dir=${this.folder}`, '--server', channel('tcp', 0)];
     arguments_.push('--ctrl', channel('tcp', 1), '--flags', this.#flags, '--log', `file=${join(this.folder, 'log')}`);
-    const child = spawn('swtpm', arguments_, { stdio: 'ignore' });
+    // A worker that is killed has no exit to do anything at: the kernel ends what it leaves behind.
+    const child = spawn('setpriv', ['--pdeathsig', 'KILL', 'swtpm', ...arguments_], { stdio: 'ignore' });
     this.#process = child;
     running.add(child);
     child.once('exit', () => running.delete(child));
