@@ -151,11 +151,11 @@ export class HubIdentity {
     if (publicArea === undefined || isHmacKey(publicArea)) return publicArea;
     const { identity } = this.#settings.handles;
     const found = describeKey(readTpmtPublic(publicArea, `the public area at ${hex(handle)}`));
-    const option = handle === identity ? 'hsm.handles.identity' : 'hsm.handles.stagedIdentity';
+    const option = handle === identity ? 'identity' : 'stagedIdentity';
     throw tpmError(
       'ERR_DPS_HSM_TPM_HANDLE',
       'read hub identity',
-      `The handle ${hex(handle)} for hub identities holds ${found}, which no service has put there. It is left as it is. Give a free handle as option ${option}.`,
+      `The handle ${hex(handle)} for hub identities holds ${found}, which no service has put there. It is left as it is. Give a free one for ${option} with option hsm.handles.`,
     );
   }
 

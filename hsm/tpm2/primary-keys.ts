@@ -63,14 +63,14 @@ export class PrimaryKeys {
     this.#settings = settings;
     this.#ek = {
       name: 'EK',
-      option: 'hsm.handles.endorsementKey',
+      option: 'endorsementKey',
       handle: handles.endorsementKey,
       template: ekTemplate(template),
       policy: EK_POLICY,
     };
     this.#srk = {
       name: 'SRK',
-      option: 'hsm.handles.storageRootKey',
+      option: 'storageRootKey',
       handle: handles.storageRootKey,
       template: srkTemplate(template),
       policy: new Uint8Array(),
@@ -192,6 +192,6 @@ function conflict({ name, option, handle }: Role, publicArea: Uint8Array, found:
   return tpmError(
     'ERR_DPS_HSM_TPM_HANDLE',
     `read the ${name}`,
-    `The handle ${hex(handle)} of the ${name} holds ${found}${whose}, public area of ${publicArea.length} bytes; DPS takes an RSA 2048 storage key. It is left as it is. Give a free handle as option ${option}, or set option hsm.transientPrimaries.`,
+    `The handle ${hex(handle)} of the ${name} holds ${found}${whose}, public area of ${publicArea.length} bytes; DPS takes an RSA 2048 storage key. It is left as it is. Give a free one for ${option} with option hsm.handles, or set option hsm.transientPrimaries.`,
   );
 }

@@ -13,23 +13,19 @@ import {
   optionError,
   type SecretSource,
 } from '../hsm-options.js';
+import {
+  completeHandles,
+  DEFAULT_HANDLES,
+  HANDLE_NAMES,
+  isOwnerHandle,
+  OWNER_RANGE,
+  type TpmHandles,
+} from './handles.js';
 import type { TpmLink } from './links/link.js';
 import { DEFAULT_TPM_LINK, parseTpmLink } from './links/link-uri.js';
 import { openTpmLink } from './links/open-link.js';
 import { hex } from './structures.js';
 import { KEY_TEMPLATE_NAMES, type KeyTemplateName } from './templates.js';
-
-/** Where keys live in the TPM: persistent handles 0x81000000 to 0x817fffff, which belong to its owner. */
-export interface TpmHandles {
-  /** Default 0x81010001. */
-  readonly endorsementKey: number;
-  /** Default 0x81000001. */
-  readonly storageRootKey: number;
-  /** Of the hub key in use. Default 0x81000100. */
-  readonly identity: number;
-  /** Of a hub key that the hub has not accepted yet. Default 0x81000101. */
-  readonly stagedIdentity: number;
-}
 
 export interface Tpm2HsmOptions {
   /** The way to the TPM, such as `tpm2:/dev/tpmrm0` (default) or `tpm2:swtpm:host=127.0.0.1,port=2321`, or one of your own. */
@@ -65,15 +61,6 @@ export interface Tpm2Settings {
   readonly commandTimeoutMs: number;
   readonly clock: Clock;
 }
-
-const DEFAULT_HANDLES: TpmHandles = {
-  endorsementKey: 0x8101_0001,
-  storageRootKey: 0x8100_0001,
-  identity: 0x8100_0100,
-  stagedIdentity: 0x8100_0101,
-};
-const FIRST_OWNER_HANDLE = 0x8100_0000;
-const LAST_OWNER_HANDLE = 0x817f_ffff;
 
 const DEFAULT_COMMAND_TIMEOUT_MS = 60_000;
 /** The longest that a timer of Node can wait. */
@@ -154,8 +141,8 @@ function optionalHandles({ handles }: OptionBag): TpmHandles {
   }
   const given = Object.entries(handles).filter(([, value]) => value !== undefined);
   for (const [name, value] of given) requireOwnerHandle(name, value);
-  const all: TpmHandles = { ...DEFAULT_HANDLES, ...Object.fromEntries(given) };
-  if (new Set(Object.values(all)).size === HANDLE_NAMES.length) return all;
+  const all = completeHandles(Object.fromEntries(given));
+  if (all !== undefined) return all;
   throw optionError(
     'ERR_DPS_CONFIG_OPTION',
     'handles',
@@ -163,10 +150,8 @@ function optionalHandles({ handles }: OptionBag): TpmHandles {
   );
 }
 
-const HANDLE_NAMES = Object.keys(DEFAULT_HANDLES);
-
 function requireOwnerHandle(name: string, value: unknown): void {
-  if (Number.isInteger(value) && Number(value) >= FIRST_OWNER_HANDLE && Number(value) <= LAST_OWNER_HANDLE) return;
+  if (isOwnerHandle(value)) return;
   const got =
     typeof value === 'number'
       ? `not ${Number.isInteger(value) && value >= 0 ? hex(value) : value}`
@@ -174,7 +159,7 @@ function requireOwnerHandle(name: string, value: unknown): void {
   throw optionError(
     'ERR_DPS_CONFIG_OPTION',
     'handles',
-    `Option hsm.handles.${name} must be a number from ${hex(FIRST_OWNER_HANDLE)} to ${hex(LAST_OWNER_HANDLE)}, where the owner's persistent keys are, ${got}.`,
+    `Option hsm.handles.${name} must be a number ${OWNER_RANGE}, ${got}.`,
   );
 }
 

@@ -17,7 +17,7 @@ Checks:
                             belong together
   authorities               the certificates of --ca-file
   dns, port, tls            the way to DPS, also by the other transport where it has its usual port
-  service                   always skipped: whether DPS accepts this device, and which hub that leads to
+  service                   always skipped: whether DPS accepts this device, and which hub it gets
 
 Standard output gets one JSON document, also when something is wrong with the options:
   status        "healthy", or "failing" when a check has failed

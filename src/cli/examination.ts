@@ -6,6 +6,7 @@ import { checkAuthorities, checkCertificate } from '../doctor/certificate-check.
 import { attempt, type Finding, failed, ok } from '../doctor/finding.js';
 import { checkSymmetricKey } from '../doctor/key-check.js';
 import type { NetworkCheck } from '../doctor/network-check.js';
+import { checkTpmPasswords } from '../doctor/tpm-check.js';
 import { ConfigurationError } from '../errors.js';
 import { readStoredRecord } from '../state/file-store.js';
 import type { DpsTransportName } from '../transport-names.js';
@@ -65,6 +66,8 @@ export async function examineIdentity(
       const { findings, client } = await checkCertificate(hsm, clock, signal);
       return { findings: [found, ...findings], client };
     }
+    case 'tpm':
+      return { findings: [found, ...(await checkTpmPasswords(hsm, signal))], client: undefined };
     default:
       return { findings: [found], client: undefined };
   }

@@ -32,7 +32,7 @@ export function parseFlags(args: readonly string[], spec: CommandSpec): Readonly
 
 /** Names under which people know secrets. */
 const SECRET_NAMES =
-  /^(?:(?:primary|secondary|device|symmetric|secondary-symmetric|group|secondary-group|cert|private|shared-access|access)-)?key$|^(?:sas|sas-token|token|secret|connection-string|(?:[a-z-]+-)?(?:password|passphrase))$/;
+  /^(?:(?:primary|secondary|device|symmetric|secondary-symmetric|group|secondary-group|cert|private|shared-access|access)-)?key$|^(?:sas|sas-token|token|secret|connection-string|(?:[a-z-]+-)?(?:password|passphrase|auth))$/;
 
 /** Whether an option of this name would hold a secret itself, rather than the name of its file. */
 export function isSecretName(name: string): boolean {

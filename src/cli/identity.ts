@@ -1,4 +1,6 @@
 import { readPublicFile } from '../../hsm/secret-file.js';
+import { DEFAULT_TPM_LINK } from '../../hsm/tpm2/links/link-uri.js';
+import type { KeyTemplateName } from '../../hsm/tpm2/templates.js';
 import { ConfigurationError } from '../errors.js';
 import type { HsmDescription } from '../provision-options.js';
 import { UsageError } from './cli-errors.js';
@@ -6,6 +8,7 @@ import type { CliIo } from './io.js';
 import { chooseSealing } from './key-store-sealing.js';
 import type { Options } from './options.js';
 import type { GivenSecret, GivenSecrets } from './secrets.js';
+import { parseTpmHandles } from './tpm-options.js';
 
 /** How this device proves who it is. */
 export interface Identity {
@@ -20,14 +23,14 @@ const SECRETS_OF: Readonly<Record<Attestation, readonly string[]>> = {
   'symmetric-key': ['symmetric-key', 'secondary-symmetric-key', 'group-key', 'secondary-group-key'],
   x509: ['cert-key', 'key-passphrase'],
   'key-store': [],
-  tpm: [],
+  tpm: ['tpm-owner-auth', 'tpm-endorsement-auth'],
 };
 
-const FILES_OF: Readonly<Record<Attestation, readonly string[]>> = {
+const OPTIONS_OF: Readonly<Record<Attestation, readonly string[]>> = {
   'symmetric-key': [],
   x509: ['cert-file', 'chain-file'],
   'key-store': ['key-store', 'key-name'],
-  tpm: ['tpm'],
+  tpm: ['tpm', 'tpm-template', 'tpm-handles', 'tpm-transient-primaries'],
 };
 
 /**
@@ -48,7 +51,7 @@ export async function chooseIdentity(
     case 'key-store':
       return keyStoreIdentity(options, secrets, env);
     case 'tpm':
-      return tpmIdentity(options);
+      return tpmIdentity(options, secrets);
     default:
       return symmetricKeyIdentity(options, secrets);
   }
@@ -80,8 +83,8 @@ const ATTESTATIONS: readonly Attestation[] = ['symmetric-key', 'x509', 'key-stor
 
 /** Labels of all that was given for one kind of attestation. */
 function givenFor(attestation: Attestation, options: Options, secrets: GivenSecrets): string[] {
-  const files = FILES_OF[attestation].filter((name) => options.text(name) !== undefined);
-  return [...files.map((name) => options.label(name)), ...labelsOf(SECRETS_OF[attestation], secrets)];
+  const names = OPTIONS_OF[attestation].filter((name) => options.text(name) !== undefined || options.isOn(name));
+  return [...names.map((name) => options.label(name)), ...labelsOf(SECRETS_OF[attestation], secrets)];
 }
 
 function labelsOf(names: readonly string[], secrets: GivenSecrets): string[] {
@@ -179,16 +182,30 @@ async function keyStoreIdentity(options: Options, secrets: GivenSecrets, env: Cl
   };
 }
 
-function tpmIdentity(options: Options): Identity {
+function tpmIdentity(options: Options, secrets: GivenSecrets): Identity {
   const link = options.text('tpm');
+  if (link === undefined && options.text('attestation') === undefined) {
+    throw options.missing('tpm', '--tpm is missing: give the link of the TPM, such as tpm2:/dev/tpmrm0.');
+  }
   const registrationId = options.text('registration-id');
+  // The command line lets no other words pass.
+  const template = options.text('tpm-template') as KeyTemplateName | undefined;
+  const handles = options.text('tpm-handles');
+  const owner = secrets.get('tpm-owner-auth');
+  const endorsement = secrets.get('tpm-endorsement-auth');
+  const origin = `TPM at ${link ?? DEFAULT_TPM_LINK}`;
   return {
     hsm: {
       kind: 'tpm',
-      ...(link === undefined ? {} : { link }),
-      ...(registrationId === undefined ? {} : { registrationId }),
+      ...(link !== undefined && { link }),
+      ...(registrationId !== undefined && { registrationId }),
+      ...(template !== undefined && { template }),
+      ...(handles !== undefined && parseTpmHandles(handles)),
+      ...(options.isOn('tpm-transient-primaries') && { transientPrimaries: true }),
+      ...(owner && { ownerAuth: owner.source }),
+      ...(endorsement && { endorsementAuth: endorsement.source }),
     },
-    origin: `TPM at ${link ?? 'tpm2:/dev/tpmrm0'}`,
+    origin: owner || endorsement ? describeOrigin(`${origin}, password`, [owner, endorsement]) : origin,
   };
 }
 

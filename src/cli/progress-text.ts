@@ -27,6 +27,11 @@ const WAYS_BACK = {
   asked: 'somebody asked for it',
 } as const;
 
+/** Where nobody has refused anything: by the code that is told as the detail. */
+const OWN_REASONS: ReadonlyMap<string | undefined, string> = new Map([
+  ['ERR_DPS_HSM_TPM_NO_IDENTITY', 'the TPM holds no hub key'],
+]);
+
 const PEERS = { dps: 'DPS', hub: 'IoT hub' } as const;
 
 /** One line for a step, for people; `undefined` for what is told in another way. */
@@ -49,7 +54,7 @@ export function describeProgress(event: ProgressEvent): string | undefined {
     case 'assigning':
       return `the service is assigning a hub, operation ${event.operationId}`;
     case 'waiting':
-      return `waiting ${seconds(event.forMs)} s, ${WAITS[event.reason]}${detail(event.detail)}`;
+      return `waiting ${seconds(event.forMs)} s, ${OWN_REASONS.get(event.detail) ?? WAITS[event.reason]}${detail(event.detail)}`;
     case 'polling':
       return `asking how the registration is going${attempt(event.attempt)}`;
     case 'next-credential':
@@ -65,7 +70,7 @@ export function describeProgress(event: ProgressEvent): string | undefined {
     case 'key-rolled':
       return 'the hub accepted the staged key: it is the key in use from now on';
     case 'reprovisioning':
-      return `back to DPS, ${WAYS_BACK[event.reason]}${detail(event.detail)}`;
+      return `back to DPS, ${OWN_REASONS.get(event.detail) ?? WAYS_BACK[event.reason]}${detail(event.detail)}`;
     case 'offline':
       return `offline: ${event.message}`;
     case 'ended':

@@ -1,4 +1,3 @@
-import { tpmLinkProblem } from '../../hsm/tpm2/links/link-uri.js';
 import {
   hostNameProblem,
   idScopeProblem,
@@ -7,10 +6,11 @@ import {
   resolveDpsEndpoint,
 } from '../core/identifiers.js';
 import { mayHoldSecret } from '../core/json-body.js';
-import { folderProblem, isPathLike } from '../path-like.js';
+import { folderProblem } from '../path-like.js';
 import { DPS_TRANSPORTS, HUB_TRANSPORTS, namesProblem } from '../transport-names.js';
 import { NAME, PASSPHRASE, SEALING_KEY, STORE } from './keys-specs.js';
 import { type CommandSpec, type OptionSpec, type SecretSpec, secretFileOption } from './option-spec.js';
+import { TPM_OPTIONS, TPM_SECRETS } from './tpm-options.js';
 
 export const DEFAULT_TIMEOUT_SECONDS = 300;
 
@@ -49,6 +49,7 @@ const SECRETS: readonly SecretSpec[] = [
     name: 'proxy-password',
     help: 'Password of the user in --proxy, as it is (not percent-encoded); one line end is dropped.',
   },
+  ...TPM_SECRETS,
   PASSPHRASE,
 ];
 
@@ -117,15 +118,6 @@ function proxyProblem(text: string): string | undefined {
 
 const NO_PASSWORD =
   'a password does not belong into it: give the user name here, and the password as --proxy-password-file or DPS_PROXY_PASSWORD.';
-
-/** The link is in messages: it must not be a key. */
-function tpmProblem(text: string): string | undefined {
-  if (!isPathLike(text)) {
-    return 'it must be the link of a TPM, such as tpm2:/dev/tpmrm0 or tpm2:swtpm:host=127.0.0.1,port=2321.';
-  }
-  const problem = tpmLinkProblem(text);
-  return problem === undefined ? undefined : `it ${problem}.`;
-}
 
 /** A day: more is a slip of units. */
 const MAX_START_SPREAD_SECONDS = 86_400;
@@ -221,14 +213,7 @@ export const PROVISION_SPEC: CommandSpec = {
     { ...NAME, help: 'Entry of the key store with the key, or certificate, of this device.' },
     SEALING_KEY,
     secretFileOption(PASSPHRASE),
-    {
-      name: 'tpm',
-      kind: 'text',
-      placeholder: 'LINK',
-      help: 'A TPM 2.0: tpm2:/dev/tpmrm0, tpm2:swtpm:host=127.0.0.1,port=2321, tpm2:mssim:...',
-      problem: tpmProblem,
-      standsFor: ['hsm.link'],
-    },
+    ...TPM_OPTIONS,
     {
       name: 'endpoint',
       kind: 'text',

@@ -41,6 +41,7 @@ describe('the bench', () => {
       ['mqtt-key', ['node', 'floor', 'pipelined', 'library', 'cli', 'microsoft']],
       ['mqtt-x509', ['floor', 'library', 'cli', 'microsoft']],
       ['https-key', ['floor', 'library', 'cli', 'microsoft']],
+      ['amqp-key', ['library', 'cli', 'microsoft']],
     ]);
     for (const { task, rows } of results) {
       for (const { name } of rows) {
@@ -51,6 +52,10 @@ describe('the bench', () => {
     expect(figure(results, 'mqtt-key', 'floor', 0, 'packetsUp')).toBe(9);
     // CONNACK, SUBACK, two PUBLISH; CONNACK, SUBACK, PUBLISH.
     expect(figure(results, 'mqtt-key', 'floor', 0, 'packetsDown')).toBe(7);
+    // Over HTTPS, only what goes to the hub.
+    expect(figure(results, 'https-key', 'floor', 0, 'packetsUp')).toBe(4);
+    // Two headers, SASL INIT, OPEN, BEGIN, two ATTACH and a FLOW at least; then the hub's.
+    expect(figure(results, 'amqp-key', 'microsoft', 0, 'packetsUp')).toBeGreaterThan(12);
     // The direct link has no relay to count at.
     expect(figure(results, 'mqtt-key', 'library', 0, 'bytesUp')).toBe(0);
     expect(figure(results, 'mqtt-key', 'library', 1, 'bytesUp')).toBeGreaterThan(1000);

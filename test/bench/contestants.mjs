@@ -46,6 +46,18 @@ export const TASKS = [
       { name: 'microsoft', title: "Microsoft's packages", args: () => [microsoft] },
     ],
   },
+  {
+    // Without a floor: nobody would encode AMQP by hand.
+    name: 'amqp-key',
+    title: 'AMQP and a hub over MQTT, symmetric key',
+    attestation: 'symmetricKey',
+    transport: 'amqp',
+    contestants: [
+      { name: 'library', title: '**dps-device**', args: () => [library] },
+      { name: 'cli', title: '**dps-device, command line**', args: argsOf(commandLine) },
+      { name: 'microsoft', title: "Microsoft's packages", args: () => [microsoft] },
+    ],
+  },
 ];
 
 function argsOf(program) {

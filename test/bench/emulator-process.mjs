@@ -1,7 +1,7 @@
-// The emulator in a process of its own, driven over IPC. Counts the MQTT packets of each connection.
+// The emulator in a process of its own, driven over IPC. Counts the packets of each connection.
 import { syncBuiltinESMExports } from 'node:module';
 import tls from 'node:tls';
-import { PacketCounter } from './packet-counter.mjs';
+import { counterFor } from './packet-counter.mjs';
 
 const DESIRED = { telemetryIntervalSeconds: 60, thresholds: { high: 80, low: 10 } };
 
@@ -81,16 +81,21 @@ async function enroll(emulator, authority, links, devices) {
 function watch(socket) {
   counts.connections += 1;
   open += 1;
-  const up = new PacketCounter(() => {
-    counts.packetsUp += 1;
+  let up;
+  let down;
+  socket.prependListener('data', (chunk) => {
+    // The client speaks first, and shows what is spoken.
+    up ??= counterFor(chunk, () => {
+      counts.packetsUp += 1;
+    });
+    down ??= counterFor(chunk, () => {
+      counts.packetsDown += 1;
+    });
+    up.add(chunk);
   });
-  const down = new PacketCounter(() => {
-    counts.packetsDown += 1;
-  });
-  socket.prependListener('data', (chunk) => up.add(chunk));
   const { write } = socket;
   socket.write = (chunk, ...rest) => {
-    down.add(chunk);
+    down?.add(chunk);
     return write.call(socket, chunk, ...rest);
   };
   socket.once('close', () => {

@@ -54,7 +54,7 @@ function formatFigures(rows) {
     'peak RSS MiB',
     'TLS bytes up / down',
     'chunks up / down',
-    'MQTT packets up / down',
+    'packets up / down',
     'round trips',
   ];
   return table(header, rows.map(figureCells));
@@ -102,6 +102,31 @@ export function formatAims(rows) {
     .filter(([, , reached]) => reached !== undefined)
     .map(([name, aim, reached]) => [name, `at most ${aim}`, reached.toFixed(2), reached <= aim ? 'yes' : 'no']);
   return table(['aim', '', 'reached', ''], cells);
+}
+
+/** One row a task: what the library and Microsoft's packages take, and the ratio. Of medians. */
+export function formatSummary(results) {
+  const slowest = results[0]?.rows[0]?.byLink.at(-1).roundTripMs;
+  const header = ['', 'CPU ms', 'peak RSS MiB', `wall ms, ${slowest} ms round trip`, 'round trips'];
+  const cells = results.flatMap(({ task, rows }) => {
+    const [our, their] = ['library', 'microsoft'].map((name) => rows.find((row) => row.name === name));
+    if (our === undefined || their === undefined) return [];
+    const beside = (pick, digits = 0) => {
+      const [ours, theirs] = [pick(our), pick(their)];
+      if (ours === undefined || theirs === undefined) return '';
+      return `${ours.toFixed(digits)} / ${theirs.toFixed(digits)} = **${(ours / theirs).toFixed(2)}**`;
+    };
+    return [
+      [
+        task.title,
+        beside(({ byLink }) => byLink[0].cpuMs.median),
+        beside(({ byLink }) => byLink[0].peakMiB.median, 1),
+        beside(({ byLink }) => byLink.at(-1).wallMs.median),
+        beside(({ roundTrips }) => roundTrips, 1),
+      ],
+    ];
+  });
+  return cells.length === 0 ? '' : table(header, cells);
 }
 
 /** Of medians; CPU and memory without a relay, time over the slowest link. */

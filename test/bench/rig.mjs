@@ -5,6 +5,9 @@ import { fileURLToPath } from 'node:url';
 import { cleanEnvironment } from './measurement.mjs';
 import { ServiceProcess } from './service-process.mjs';
 
+/** What a device connects to, each through a relay of its own. */
+const RELAYED = ['mqtt', 'https', 'amqp', 'hub'];
+
 /**
  * The emulator and the relays, each in its own process, and every contestant's device in every scope. A link is a round
  * trip time in ms, 0 for none and no relay; each has a scope whose hub is told to devices by the address they must use.
@@ -19,10 +22,11 @@ export async function startRig(tasks, linksMs) {
     await rm(folder, { recursive: true, force: true });
   };
   try {
-    const ports = await relay.call('listen', { roundTripsMs: linksMs.flatMap((ms) => [ms, ms, ms]) });
+    const ports = await relay.call('listen', { roundTripsMs: linksMs.flatMap((ms) => RELAYED.map(() => ms)) });
     const links = linksMs.map((roundTripMs, index) => {
-      const [mqtt, https, hub] = ports.slice(index * 3);
-      return { roundTripMs, idScope: `0ne0000000${index}`, relay: { mqtt, https, hub } };
+      const own = ports.slice(index * RELAYED.length);
+      const relay = Object.fromEntries(RELAYED.map((service, at) => [service, own[at]]));
+      return { roundTripMs, idScope: `0ne0000000${index}`, relay };
     });
     const devices = devicesOf(tasks);
     const world = await emulator.call('start', {
@@ -63,6 +67,7 @@ function targetsOf({ relay }, index, { dps, hubs }) {
   return [
     [relay.mqtt, portOf(dps.mqtt)],
     [relay.https, portOf(dps.https)],
+    [relay.amqp, portOf(dps.amqp)],
     [relay.hub, portOf(hubs[index].mqtt)],
   ];
 }
@@ -89,7 +94,8 @@ async function prepareJourney({ folder, world, task, contestant, link }) {
     configFile,
     JSON.stringify({ idScope, endpoint, transport, caFile, registrationId, ...files.options }),
   );
-  const journey = { idScope, transport, registrationId, mqtt: at('mqtt'), https: at('https'), ca: world.ca };
+  const dps = { mqtt: at('mqtt'), https: at('https'), amqp: at('amqp') };
+  const journey = { idScope, transport, registrationId, ...dps, ca: world.ca };
   return { configFile, journey: { ...journey, ...files.journey } };
 }
 

@@ -3,7 +3,7 @@ import { readFile, writeFile } from 'node:fs/promises';
 import { parseArgs } from 'node:util';
 import { TASKS } from './contestants.mjs';
 import { measure } from './measurement.mjs';
-import { formatAims, formatConditions, formatTask, summarizeTask } from './report.mjs';
+import { formatAims, formatConditions, formatSummary, formatTask, summarizeTask } from './report.mjs';
 import { startRig } from './rig.mjs';
 
 const HELP = `node test/bench/run.mjs [options]      (npm run bench builds first)
@@ -15,6 +15,7 @@ const HELP = `node test/bench/run.mjs [options]      (npm run bench builds first
   --only A,B,…      contestants by name (all)
   --json            figures as JSON instead of Markdown
   --update FILE     puts the Markdown between the marks in FILE as well
+  --summary FILE    puts a row a task between the marks in FILE: this package beside Microsoft's
 `;
 
 const { values } = parseArgs({
@@ -26,6 +27,7 @@ const { values } = parseArgs({
     only: { type: 'string' },
     json: { type: 'boolean', default: false },
     update: { type: 'string' },
+    summary: { type: 'string' },
     help: { type: 'boolean', default: false },
   },
 });
@@ -51,6 +53,7 @@ async function bench() {
       process.stdout.write(`${JSON.stringify(results.map(({ task, rows }) => ({ task: task.name, rows })))}\n`);
     else process.stdout.write(`${markdown.join('\n\n')}\n`);
     if (values.update !== undefined) await update(values.update, markdown.join('\n\n'));
+    if (values.summary !== undefined) await update(values.summary, formatSummary(results));
   } finally {
     await rig.close();
   }

@@ -78,17 +78,22 @@ describe('a message of the library', () => {
 
 describe('the names of options', () => {
   it('that messages of the library mention are all known here, but for what only programs have', () => {
-    const sources = ['hsm', 'src/net', 'src/transports', 'src/core', 'src/hub'].flatMap((folder) =>
-      readdirSync(join(ROOT, folder), { encoding: 'utf8' })
-        .filter((name) => name.endsWith('.ts'))
-        .map((name) => readFileSync(join(ROOT, folder, name), 'utf8').replace(/\/\*[\s\S]*?\*\/|^\s*\/\/.*$/gm, '')),
+    const sources = ['hsm', 'hsm/tpm2', 'hsm/tpm2/links', 'src/net', 'src/transports', 'src/core', 'src/hub'].flatMap(
+      (folder) =>
+        readdirSync(join(ROOT, folder), { encoding: 'utf8' })
+          .filter((name) => name.endsWith('.ts'))
+          .map((name) => readFileSync(join(ROOT, folder, name), 'utf8').replace(/\/\*[\s\S]*?\*\/|^\s*\/\/.*$/gm, '')),
     );
     const mentioned = new Set(
       sources.flatMap((text) => [...text.matchAll(/\b[Oo]ption ((?:hsm\.)?[a-z][A-Za-z]+)/g)]).map(([, name]) => name),
     );
     const known = [...PROVISION_SPEC.options, ...PROVISION_SPEC.secrets].flatMap(({ standsFor = [] }) => standsFor);
     expect([...mentioned].sort()).toEqual(expect.arrayContaining(['ca', 'hsm.passphrase', 'hsm.registrationId']));
-    expect([...mentioned].filter((name) => !known.includes(`${name}`)).sort()).toEqual(['hsm', 'hsm.clock']);
+    expect([...mentioned].filter((name) => !known.includes(`${name}`)).sort()).toEqual([
+      'hsm',
+      'hsm.clock',
+      'hsm.commandTimeoutMs',
+    ]);
   });
 });
 

@@ -43,6 +43,18 @@ describe('describeProgress', () => {
     [{ type: 'record', outcome: 'found' }, 'the stored record leads to a hub'],
     [{ type: 'record', outcome: 'unsaved', detail: 'disk full' }, 'the record could not be stored: disk full'],
     [{ type: 'reprovisioning', reason: 'refused', detail: '' }, 'back to DPS, the hub refused the device'],
+    [
+      { type: 'reprovisioning', reason: 'refused', detail: 'ERR_DPS_HSM_TPM_NO_IDENTITY' },
+      'back to DPS, the TPM holds no hub key: ERR_DPS_HSM_TPM_NO_IDENTITY',
+    ],
+    [
+      { type: 'waiting', forMs: 30_000, reason: 'refused', detail: 'ERR_DPS_HSM_TPM_NO_IDENTITY' },
+      'waiting 30 s, the TPM holds no hub key: ERR_DPS_HSM_TPM_NO_IDENTITY',
+    ],
+    [
+      { type: 'reprovisioning', reason: 'refused', detail: 'ERR_DPS_CONNACK_UNAUTHORIZED' },
+      'back to DPS, the hub refused the device: ERR_DPS_CONNACK_UNAUTHORIZED',
+    ],
     [{ type: 'offline', code: 'c', message: 'The connection broke off.' }, 'offline: The connection broke off.'],
     [{ type: 'ended', code: 'c', message: 'm' }, undefined],
   ])('%j', (event, text) => {

@@ -48,7 +48,7 @@ function companyOf(name: string): ReadonlyMap<string, string> {
     [/group-key/, ['group-key-file']],
     [/^key-store-(key|passphrase)/, [name]],
     [/^key-/, ['key-store-key-file']],
-    [/^tpm$/, []],
+    [/^tpm/, []],
     [/./, ['symmetric-key-file']],
   ];
   const files = identities.find(([options]) => options.test(name))?.[1] ?? [];
@@ -65,6 +65,7 @@ function companyOf(name: string): ReadonlyMap<string, string> {
           ['key-name', 'device'],
         ] as const)
       : []),
+    ...(/^tpm-/.test(name) ? ([['tpm', 'tpm2:swtpm:host=127.0.0.1,port=1']] as const) : []),
     ...(name === 'proxy-password-file' ? ([['proxy', 'http://u@localhost:1']] as const) : []),
     ...files.map((option): [string, string] => [option, privateFile(folder, option, KEYS.device)]),
   ];
@@ -250,7 +251,13 @@ describe('a failure of the command itself', () => {
 describe('a command leaves no secret', () => {
   it('in its environment', async () => {
     const { certified } = await makeSecrets();
-    const secrets = { DPS_SYMMETRIC_KEY: KEYS.device, DPS_KEY_PASSPHRASE: PASSPHRASE, DPS_CERT_KEY: certified.keyPem };
+    const secrets = {
+      DPS_SYMMETRIC_KEY: KEYS.device,
+      DPS_KEY_PASSPHRASE: PASSPHRASE,
+      DPS_CERT_KEY: certified.keyPem,
+      DPS_TPM_OWNER_AUTH: PASSPHRASE,
+      DPS_TPM_ENDORSEMENT_AUTH: PASSPHRASE,
+    };
     const io = fakeIo({ env: { ...secrets, DPS_ID_SCOPE: '0ne' } });
     await run(io, ['provision']);
     expect(Object.keys(io.env)).toEqual(['DPS_ID_SCOPE']);

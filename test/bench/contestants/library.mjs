@@ -5,7 +5,7 @@ const journey = JSON.parse(process.env.BENCH_JOURNEY);
 const { idScope, registrationId, ca, transport } = journey;
 const device = await provision({
   idScope,
-  endpoint: transport === 'https' ? journey.https : journey.mqtt,
+  endpoint: journey[transport],
   transport,
   ca,
   hsm: journey.key

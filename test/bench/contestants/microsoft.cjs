@@ -9,10 +9,16 @@ const journey = JSON.parse(process.env.BENCH_JOURNEY);
 // options would have set; NODE_EXTRA_CA_CERTS would make the process read all built-in roots once more.
 const { connect } = tls;
 const [httpsHost, httpsPort] = journey.https.split(':');
-tls.connect = (options, ...rest) => {
+// rhea gives port and host before the options.
+tls.connect = (...given) =>
+  connect(
+    ...given.map((each) => (Object.prototype.toString.call(each) === '[object Object]' ? corrected(each) : each)),
+  );
+
+function corrected(options) {
   const port = options.port === 443 ? Number(httpsPort) : options.port;
-  return connect({ ...options, port, ca: options.ca ?? journey.ca }, ...rest);
-};
+  return { ...options, port, ca: options.ca ?? journey.ca };
+}
 
 const { ProvisioningDeviceClient } = require('azure-iot-provisioning-device');
 const { Client } = require('azure-iot-device');
@@ -23,7 +29,7 @@ void main();
 async function main() {
   const identity = journey.key ? symmetricKey() : certificate();
   const client = ProvisioningDeviceClient.create(
-    journey.transport === 'https' ? httpsHost : journey.mqtt,
+    journey.transport === 'https' ? httpsHost : journey[journey.transport],
     journey.idScope,
     dpsTransport(),
     identity.security,
@@ -39,6 +45,7 @@ async function main() {
 
 function dpsTransport() {
   if (journey.transport === 'https') return new (require('azure-iot-provisioning-device-http').Http)();
+  if (journey.transport === 'amqp') return new (require('azure-iot-provisioning-device-amqp').Amqp)();
   return new (require('azure-iot-provisioning-device-mqtt').Mqtt)();
 }
 

@@ -65,8 +65,8 @@ describe('what a TPM refuses', () => {
   });
 
   it.each([
-    ['EK', HANDLES.ek, 'hsm.handles.endorsementKey'],
-    ['SRK', HANDLES.srk, 'hsm.handles.storageRootKey'],
+    ['EK', HANDLES.ek, 'for endorsementKey with option hsm.handles,'],
+    ['SRK', HANDLES.srk, 'for storageRootKey with option hsm.handles,'],
   ])('the handle of the %s holds an ECC key', async (name, handle, option) => {
     await bench.probe.occupy('ecc', handle);
     const error = await failureOf((await bench.device()).endorsement(signal));
@@ -98,7 +98,7 @@ describe('what a TPM refuses', () => {
     await bench.probe.occupy('rsa-signing', handle);
     const hsm = await bench.device();
     const error = await failureOf(bench.provision(hsm));
-    expectError(error, 'ERR_DPS_HSM_TPM_HANDLE', 'an RSA key of 2048 bits', `hsm.handles.${option}`);
+    expectError(error, 'ERR_DPS_HSM_TPM_HANDLE', 'an RSA key of 2048 bits', `for ${option} with option hsm.handles.`);
     await hsm.discard(signal);
     expect((await failureOf(signatureOf(hsm))).code).toBe('ERR_DPS_HSM_TPM_HANDLE');
     expect(await bench.probe.persistent()).toContain(handle);
