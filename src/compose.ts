@@ -36,6 +36,7 @@ const DEFAULT_DEADLINE_MS = 300_000;
 const DEFAULT_CONNECT_TIMEOUT_MS = 60_000;
 const DEFAULT_REQUEST_TIMEOUT_MS = 30_000;
 const DEFAULT_TOKEN_LIFE_SECONDS = 3_600;
+
 /**
  * Takes a device from its ID scope and identity to its hub and initial twin. The hub connection used to read the twin
  * is closed before the promise settles.
@@ -132,11 +133,11 @@ async function composeParts(
     startSpreadMs: options.startSpreadMs ?? 0,
     deadlineMs,
     startedAtMs,
-    // Several transports bound themselves, each its way, its WebSocket and its protocol; this is the belt over those braces.
-    connectTimeoutMs: dps.others.length === 0 ? connectTimeoutMs : 3 * connectTimeoutMs,
+    // Of several transports each bounds its own way, WebSocket and welcome; this is the belt over all those braces.
+    connectTimeoutMs: dps.others.length === 0 ? connectTimeoutMs : (3 + dps.others.length) * connectTimeoutMs,
     requestTimeoutMs,
-    // The session bounds its own connect and its two tries at the twin; a belt again.
-    hubTimeoutMs: connectTimeoutMs + 3 * requestTimeoutMs,
+    // The session bounds its own connect and its two tries at the twin; a belt again, over each transport.
+    hubTimeoutMs: (hub.others.length === 0 ? 1 : 2) * connectTimeoutMs + 3 * requestTimeoutMs,
     tokenLifeSeconds,
     ...(signal === undefined ? {} : { signal }),
   };
@@ -182,6 +183,7 @@ async function resolveHsm(hsm: Hsm | HsmDescription, clock: Clock, signal: Abort
   }
 }
 
+/** Not the core's, which prints its value: here that may hold a key. */
 function unreachable(value: never): never {
   throw new TypeError(`Unreachable: ${String(value)}`);
 }

@@ -308,9 +308,16 @@ export class CancelledError extends DpsError {
   override readonly name: string = 'CancelledError';
   readonly state: string;
 
-  constructor(options: { readonly state: string; readonly cause?: unknown }) {
-    super({ code: 'ERR_DPS_CANCELLED', message: `Cancelled while ${options.state}.`, cause: options.cause }, true);
-    this.state = options.state;
+  constructor(options: {
+    readonly state: string;
+    /** What it was waiting for to pass, if anything. */
+    readonly after?: DpsError | undefined;
+    readonly cause?: unknown;
+  }) {
+    const { state, after, cause } = options;
+    const failure = after === undefined ? '' : ` The last failure before that: ${after.message}`;
+    super({ code: 'ERR_DPS_CANCELLED', message: `Cancelled while ${state}.${failure}`, cause }, true);
+    this.state = state;
   }
 }
 
@@ -331,7 +338,7 @@ export class DeadlineError extends DpsError {
     const { state, deadlineMs, askedWaitMs, cause } = options;
     const what =
       askedWaitMs === undefined
-        ? `Not finished within ${deadlineMs} ms; the last state was ${state}. Allow more time, or look at the cause.`
+        ? `Not finished within ${deadlineMs} ms; the last state was ${state}. Allow more time${cause === undefined ? '' : ', or look at the cause'}.`
         : `The service asked to wait ${askedWaitMs} ms, which does not fit into what is left of the ${deadlineMs} ms allowed. Allow more time, or try again later.`;
     super({ code: 'ERR_DPS_DEADLINE', message: what, cause }, true);
     this.state = state;

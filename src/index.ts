@@ -1,5 +1,7 @@
 /** The front door: re-exports only. */
+export type { KeyStoreHsmOptions } from '../hsm/key-store/key-store-options.js';
 export type { SymmetricKeyHsmOptions } from '../hsm/symmetric-key.js';
+export type { Tpm2HsmOptions } from '../hsm/tpm2/tpm2-options.js';
 export type { X509FileHsmOptions } from '../hsm/x509-file.js';
 export type { Provisioning } from './compose.js';
 export { provision, run } from './compose.js';

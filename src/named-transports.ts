@@ -16,6 +16,8 @@ export interface TransportSettings {
   readonly clock: Clock;
   readonly random: Random;
   readonly connectTimeoutMs: number;
+  /** Default: `connectTimeoutMs`. */
+  readonly welcomeTimeoutMs?: number;
   readonly requestTimeoutMs: number;
   readonly tokenLifeSeconds: number;
   readonly userAgent: string;
@@ -71,16 +73,22 @@ function isOwn<T>(option: string | readonly string[] | T | undefined): option is
   return typeof option === 'object' && !Array.isArray(option);
 }
 
-/** However many are tried, they may take the time of one: each has an equal share. */
+/** Each has an equal share of the time for the way to the service; the service's own welcome may take as long as ever. */
 function sharing(settings: TransportSettings, names: readonly string[]): TransportSettings {
-  return { ...settings, connectTimeoutMs: Math.ceil(settings.connectTimeoutMs / names.length) };
+  const { connectTimeoutMs } = settings;
+  return {
+    ...settings,
+    connectTimeoutMs: Math.ceil(connectTimeoutMs / names.length),
+    welcomeTimeoutMs: connectTimeoutMs,
+  };
 }
 
 async function dpsTransport(name: DpsTransportName, settings: TransportSettings): Promise<DpsTransport> {
-  const { clock, connectTimeoutMs, userAgent, ca, proxyFor } = settings;
+  const { clock, connectTimeoutMs, welcomeTimeoutMs, userAgent, ca, proxyFor } = settings;
   const options = {
     clock,
     connectTimeoutMs,
+    welcomeTimeoutMs,
     userAgent,
     randomUuid: randomUUID,
     proxyFor,

@@ -71,8 +71,8 @@ export interface ProvisionOptions {
   readonly deadlineMs?: number;
   /**
    * Bound on one connection attempt. Default 60,000 ms: a throttled service answers late rather than never. Of several
-   * transports each has an equal share of it, 20,000 ms of three, so that a firewall that swallows the first leaves time
-   * for the others.
+   * transports each has an equal share of it for the way to the service, 20,000 ms of three, so that a firewall that
+   * swallows the first leaves time for the others; one that got there waits for the service's welcome as long as ever.
    */
   readonly connectTimeoutMs?: number;
   /** Bound on one request. Default 30,000 ms. */

@@ -10,10 +10,12 @@ export const HUB_TRANSPORTS: readonly HubTransportName[] = ['mqtt', 'mqtt-ws'];
 export function namesProblem(value: string | readonly unknown[], names: readonly string[]): string | undefined {
   if (typeof value === 'string') return value === 'auto' ? undefined : nameProblem(value, [...names, 'auto']);
   if (value.length === 0) return `the list is empty; it can have ${names.join(', ')}.`;
-  const other = value.find((each) => typeof each !== 'string');
-  if (other !== undefined) return `the list must have names in it, not ${kindOf(other)}.`;
-  if (new Set(value).size < value.length) return 'the list has a name twice.';
-  return value.map((each) => nameProblem(String(each), names)).find((wrong) => wrong !== undefined);
+  // Where there is a hole, too.
+  const given = [...value];
+  const other = given.findIndex((each) => typeof each !== 'string');
+  if (other >= 0) return `the list must have names in it, not ${kindOf(given[other])}.`;
+  if (new Set(given).size < given.length) return 'the list has a name twice.';
+  return given.map((each) => nameProblem(String(each), names)).find((wrong) => wrong !== undefined);
 }
 
 function nameProblem(value: string, names: readonly string[]): string | undefined {

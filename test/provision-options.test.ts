@@ -54,6 +54,12 @@ const WRONG: readonly (readonly [string, unknown, string, RegExp])[] = [
     'transport',
     /the list is empty; it can have mqtt, /,
   ],
+  [
+    'a list with a hole as transport',
+    { idScope: 'x', hsm, transport: Object.assign(new Array(2), { 0: 'mqtt' }) },
+    'transport',
+    /the list must have names in it, not undefined/,
+  ],
   ['a transport twice', { idScope: 'x', hsm, transport: ['mqtt', 'mqtt'] }, 'transport', /has a name twice/],
   [
     'an own transport in a list',

@@ -98,12 +98,12 @@ const ODD_KEY: Explanation = {
 const WRONG_OWNER_AUTH: Explanation = {
   code: 'ERR_DPS_HSM_TPM_AUTH',
   advice:
-    'The hierarchy has a password. Give that of the owner hierarchy as option hsm.ownerAuth and that of the endorsement hierarchy as option hsm.endorsementAuth. A wrong one is not counted by the lockout.',
+    'A password is missing or wrong. Give that of the owner hierarchy as option hsm.ownerAuth and that of the endorsement hierarchy as option hsm.endorsementAuth, and none where there is none: TPM2_Clear removes both. A wrong one is not counted by the lockout.',
 };
 const WRONG_ENDORSEMENT_AUTH: Explanation = {
   code: 'ERR_DPS_HSM_TPM_AUTH',
   advice:
-    'The endorsement hierarchy has a password. Give it as option hsm.endorsementAuth. A wrong one is not counted by the lockout.',
+    'The password of the endorsement hierarchy is missing or wrong. Give it as option hsm.endorsementAuth, and none where there is none: TPM2_Clear removes it. A wrong one is not counted by the lockout.',
 };
 
 const RESET: Explanation = {

@@ -62,7 +62,8 @@ async function runDoctor(
       });
     const options = await readOptions(args, DOCTOR_SPEC, io, limit.signal, bound).catch(async (error: unknown) => {
       const report = reportOnOptions(error, instruments.clock ?? io.clock);
-      if (report !== undefined) await tellAll(report);
+      // The fault counts, also where nobody takes the report.
+      if (report !== undefined) await tellAll(report).catch(() => {});
       throw error;
     });
     bound(options);

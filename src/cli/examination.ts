@@ -5,7 +5,7 @@ import { AUTO_TPM_TRANSPORTS, AUTO_TRANSPORTS } from '../core/transport-order.js
 import { checkAuthorities, checkCertificate } from '../doctor/certificate-check.js';
 import { attempt, type Finding, failed, ok } from '../doctor/finding.js';
 import { checkSymmetricKey } from '../doctor/key-check.js';
-import type { NetworkCheck } from '../doctor/network-check.js';
+import type { NetworkCheck, Service } from '../doctor/network-check.js';
 import { checkTpmPasswords } from '../doctor/tpm-check.js';
 import { ConfigurationError } from '../errors.js';
 import { readStoredRecord } from '../state/file-store.js';
@@ -112,18 +112,19 @@ const PORTS = { mqtt: 8883, amqp: 5671, https: 443 } as const;
 /** What the socket is opened for: WebSocket begins as a request over HTTPS. */
 const OPENINGS = { mqtt: 'mqtt', 'mqtt-ws': 'https', amqp: 'amqp', 'amqp-ws': 'https', https: 'https' } as const;
 
-/** Where the endpoint has a port of its own, nothing is known of the other transport. */
-export function servicesOf(options: Options): Pick<NetworkCheck, 'chosen' | 'other' | 'isOtherTried'> {
-  const [transport = 'mqtt', next] = new Set(transportsOf(options).map((name) => OPENINGS[name]));
+/** Where the endpoint has a port of its own, nothing is known of the other transports. */
+export function servicesOf(options: Options): Pick<NetworkCheck, 'chosen' | 'others' | 'areOthersTried'> {
+  const [transport = 'mqtt', ...further] = new Set(transportsOf(options).map((name) => OPENINGS[name]));
   const endpoint = endpointOf(options);
   // DPS takes no TPM over MQTT.
-  const rest = next ?? (transport !== 'https' ? 'https' : isTpm(options) ? 'amqp' : 'mqtt');
+  const advisable = transport !== 'https' ? 'https' : isTpm(options) ? 'amqp' : 'mqtt';
+  const others: readonly Service['transport'][] = further.length > 0 ? further : [advisable];
   // 0 is no port that an endpoint could have of its own.
   const { host, port } = splitHostPort(endpoint, 0) ?? { host: endpoint, port: 0 };
   return {
     chosen: { transport, host, port: port === 0 ? PORTS[transport] : port },
-    other: port === 0 ? { transport: rest, host, port: PORTS[rest] } : undefined,
-    isOtherTried: next !== undefined,
+    others: port === 0 ? others.map((name) => ({ transport: name, host, port: PORTS[name] })) : [],
+    areOthersTried: further.length > 0,
   };
 }
 

@@ -95,7 +95,7 @@ export async function proxyOption(
   signal: AbortSignal,
 ): Promise<Pick<ProvisionOptions, 'proxy'>> {
   const proxy = options.text('proxy');
-  if (proxy === 'none') return { proxy };
+  if (proxy?.toLowerCase() === 'none') return { proxy };
   const given = secrets.get('proxy-password');
   if (proxy === undefined && given !== undefined) {
     throw options.missing(

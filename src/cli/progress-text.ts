@@ -27,9 +27,11 @@ const WAYS_BACK = {
   asked: 'somebody asked for it',
 } as const;
 
-/** Where nobody has refused anything: by the code that is told as the detail. */
+/** Where not the service has refused: by the code that is told as the detail. */
 const OWN_REASONS: ReadonlyMap<string | undefined, string> = new Map([
   ['ERR_DPS_HSM_TPM_NO_IDENTITY', 'the TPM holds no hub key'],
+  ['ERR_DPS_CLOCK_IMPLAUSIBLE', 'the clock seems wrong'],
+  ['ERR_DPS_TLS_UNTRUSTED', 'the server is not trusted'],
 ]);
 
 const PEERS = { dps: 'DPS', hub: 'IoT hub' } as const;

@@ -302,7 +302,7 @@ export const PROVISION_SPEC: CommandSpec = {
       name: 'connect-timeout',
       kind: 'seconds',
       placeholder: 'SECONDS',
-      help: 'Bound on one connection attempt, of which several transports have equal shares. Default: 60.',
+      help: 'Bound on one connection attempt; several transports share it for the way there. Default: 60.',
       standsFor: ['connectTimeoutMs'],
     },
     {

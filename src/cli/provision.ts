@@ -86,9 +86,14 @@ async function follow(journey: Provisioning, log: CommandLog): Promise<Provision
 
 /** Each step as it comes, until there are no more. */
 export async function tellSteps(events: AsyncIterable<ProgressEvent>, log: CommandLog): Promise<void> {
+  let toldFailure: string | undefined;
   for await (const event of events) {
     const text = describeProgress(event);
-    if (event.type === 'provisioned') log.entry(event, `${text}`);
+    // What fails again and again is told in full once; a life may never end, and tell it there.
+    if (event.type === 'waiting' && event.message !== undefined && event.message !== toldFailure) {
+      toldFailure = event.message;
+      log.entry(event, `${text}: ${event.message}`);
+    } else if (event.type === 'provisioned') log.entry(event, `${text}`);
     else if (text !== undefined || log.isJson) log.step(event, text ?? '');
   }
 }

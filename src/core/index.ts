@@ -16,6 +16,8 @@ export * from './retry.js';
 export * from './sas.js';
 export * from './tpm-challenge.js';
 export * from './transport.js';
+export type { TransportOrder } from './transport-order.js';
+export { AUTO_HUB_TRANSPORTS, AUTO_TPM_TRANSPORTS, AUTO_TRANSPORTS } from './transport-order.js';
 export * from './twin.js';
 export * from './twin-sync.js';
 export * from './wire/dps-mqtt.js';

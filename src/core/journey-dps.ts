@@ -26,8 +26,9 @@ import {
 import { byTransport, chosen, confirmedDps, nextTransport } from './journey-transports.js';
 import type { DeviceRecord } from './record.js';
 import { newRegistration, type Registration, type RegistrationInput, stepRegistration } from './registration.js';
+import { remember as rememberRegistration } from './registration-steps.js';
 import { backoffMs, capRetryAfterMs } from './retry.js';
-import { afterOpenFailure, currentTransport } from './transport-order.js';
+import { afterOpenFailure, currentTransport, fromTheFirst, worthAnotherTry } from './transport-order.js';
 
 /** The journey machine's dealings with DPS: asking it, going where it says, and what follows when it cannot help. */
 
@@ -39,26 +40,28 @@ export const NO_HUB_TROUBLE: {
 } = { hubFailures: 0, hubRefusals: 0, hubPatienceUntilMs: undefined };
 
 export function startRegistration(journey: Journey, now: Now): JourneyStep {
-  const { config, memory } = journey;
+  const begun = remember(journey, { dpsOrder: fromTheFirst(journey.memory.dpsOrder) });
+  const { config, memory } = begun;
   const { deadlineFromMs: _, ...rest } = config;
   const registration = newRegistration(
     {
       ...rest,
       transport: currentTransport(memory.dpsOrder),
       // A life has no deadline, but each of its registrations.
-      ...(keeps(journey) ? {} : { deadlineFromMs: memory.deadlineFromMs }),
+      ...(keeps(begun) ? {} : { deadlineFromMs: memory.deadlineFromMs }),
       lookUpFirst: memory.lookUpFirst,
     },
     { ticket: memory.ticket, ...(memory.budget === undefined ? {} : { budget: memory.budget }) },
   );
-  return register(journey, registration, { type: 'Started' }, now);
+  return register(begun, registration, { type: 'Started' }, now);
 }
 
 export function register(journey: Journey, registration: Registration, input: JourneyInput, now: Now): JourneyStep {
   if (!isRegistrationInput(input)) return stay(journey);
   if (awaitsConnection(registration, input)) {
     if (input.type === 'OperationFailed') return dpsOpenFailed(journey, registration, input, now);
-    return stepOn(remember(journey, { dpsOrder: confirmedDps(journey) }), registration, input, now);
+    const dpsReachedBy = currentTransport(journey.memory.dpsOrder);
+    return stepOn(remember(journey, { dpsReachedBy, dpsOrder: confirmedDps(journey) }), registration, input, now);
   }
   return stepOn(journey, registration, input, now);
 }
@@ -79,14 +82,21 @@ function dpsOpenFailed(
   input: Extract<RegistrationInput, { readonly type: 'OperationFailed' }>,
   now: Now,
 ): JourneyStep {
-  const { error, ticket } = input;
-  const outcome = afterOpenFailure(journey.memory.dpsOrder, error);
+  const { dpsOrder } = journey.memory;
+  const outcome = afterOpenFailure(dpsOrder, input.error);
   const next = remember(journey, { dpsOrder: outcome.order });
   if (outcome.kind === 'over') return stepOn(next, registration, { ...input, error: outcome.error }, now);
-  // The token may have answered a challenge that is gone with its connection: the registration must hear of it.
-  if (registration.memory.activated) return stepOn(next, registration, input, now);
-  const open = byTransport({ type: 'OpenConnection', ticket }, outcome.order);
-  return { journey: next, effects: [nextTransport('dps', journey.memory.dpsOrder, { ...outcome, error }), open] };
+  const told = nextTransport('dps', dpsOrder, outcome);
+  const { activated, credentialUntilMs = Number.POSITIVE_INFINITY } = registration.memory;
+  // A token that has run out, or has answered a challenge that may be gone with its connection, is none to try again: the
+  // registration must hear of it, and begins anew.
+  if (activated || now.monotonicMs >= credentialUntilMs) {
+    const error = worthAnotherTry(outcome.error);
+    return after([told], stepOn(next, registration, { ...input, error }, now));
+  }
+  const waiting = rememberRegistration(registration, { lastError: outcome.error });
+  const open = byTransport({ type: 'OpenConnection', ticket: input.ticket }, outcome.order);
+  return { journey: { ...next, state: { name: 'Registering', registration: waiting } }, effects: [told, open] };
 }
 
 function stepOn(journey: Journey, registration: Registration, input: RegistrationInput, now: Now): JourneyStep {
@@ -164,10 +174,10 @@ export function approach(journey: Journey, assignment: Assignment, now: Now): Jo
 export function openHub(journey: Journey, assignment: Assignment, now: Now): JourneyStep {
   const { assignedHub } = assignment.result;
   const hubAttempts = journey.memory.hubAttempts + 1;
-  const by = chosen(journey.memory.hubOrder);
+  const hubOrder = fromTheFirst(journey.memory.hubOrder);
   return after(
-    [report({ type: 'connecting', to: 'hub', peer: assignedHub, attempt: hubAttempts, ...by })],
-    orderHub(remember(journey, { hubAttempts }), assignment, now),
+    [report({ type: 'connecting', to: 'hub', peer: assignedHub, attempt: hubAttempts, ...chosen(hubOrder) })],
+    orderHub(remember(journey, { hubAttempts, hubOrder }), assignment, now),
   );
 }
 
@@ -207,7 +217,13 @@ export function lifeFailed(journey: Journey, error: DpsError, now: Now): Journey
     journey: { ...next, state: { name: 'AwaitingReturn', atMs: now.monotonicMs + forMs } },
     effects: [
       { type: 'CloseHub' },
-      report({ type: 'waiting', forMs, reason: isPassing ? 'unavailable' : 'refused', detail: error.code }),
+      report({
+        type: 'waiting',
+        forMs,
+        reason: isPassing ? 'unavailable' : 'refused',
+        detail: error.code,
+        message: error.message,
+      }),
     ],
   });
 }

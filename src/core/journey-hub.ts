@@ -44,8 +44,8 @@ import { unreachable } from './unreachable.js';
 /** The journey machine at its hub: being accepted, staying, and what each failure there means. */
 
 export function hubOpened(journey: Journey, assignment: Assignment, twin: Twin, now: Now): JourneyStep {
-  const { dpsOrder, hubOrder } = journey.memory;
-  const transport = { dps: currentTransport(dpsOrder), hub: currentTransport(hubOrder) };
+  const { dpsReachedBy, dpsOrder, hubOrder } = journey.memory;
+  const transport = { dps: dpsReachedBy ?? currentTransport(dpsOrder), hub: currentTransport(hubOrder) };
   return hubReached(remember(journey, { hubOrder: confirmedHub(journey) }), { ...assignment, twin, transport }, now);
 }
 
@@ -95,9 +95,9 @@ export function provisioned(journey: Journey, arrival: Arrival): JourneyStep {
 export function hubOpenFailed(journey: Journey, assignment: Assignment, error: DpsError, now: Now): JourneyStep {
   const { hubOrder } = journey.memory;
   const outcome = afterOpenFailure(hubOrder, error);
-  const next = remember(journey, { hubOrder: outcome.order });
+  const next = remember(journey, { hubOrder: outcome.order, lastError: error });
   if (outcome.kind === 'over') return hubFailed(next, assignment, outcome.error, now);
-  return after([nextTransport('hub', hubOrder, { ...outcome, error })], orderHub(next, assignment, now));
+  return after([nextTransport('hub', hubOrder, outcome)], orderHub(next, assignment, now));
 }
 
 /** What a failure at the hub means: hub-protocol, section 6.2. */
@@ -173,7 +173,10 @@ function retryHub(
   if (atMs >= journey.memory.deadlineAtMs) return fail(journey, error);
   return {
     journey: { ...remember(journey, { lastError: error }), state: { name: 'AwaitingHubRetry', assignment, atMs } },
-    effects: [{ type: 'CloseHub' }, report({ type: 'waiting', forMs: delayMs, reason, detail: error.code })],
+    effects: [
+      { type: 'CloseHub' },
+      report({ type: 'waiting', forMs: delayMs, reason, detail: error.code, message: error.message }),
+    ],
   };
 }
 

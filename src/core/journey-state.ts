@@ -21,7 +21,7 @@ export interface JourneyConfig extends RegistrationConfig {
   readonly purpose?: 'once' | 'keep';
   /** Bound on one attempt to reach the hub and read the twin. */
   readonly hubTimeoutMs: number;
-  /** For the record only. */
+  /** The only way to the hub where `hubTransports` names none; it goes into the record. Default `mqtt`. */
   readonly hubTransport?: string;
   /** To try in turn, where the network lets one not through. Default: `transport`, and `hubTransport`, alone. */
   readonly transports?: readonly string[];
@@ -147,6 +147,8 @@ export interface JourneyMemory {
   readonly staged: boolean;
   /** The staged key of a key store has been committed; its slot stays what it is. */
   readonly isKeyRolled: boolean;
+  /** What got through to DPS, in this life or by the record; undefined: nothing has. */
+  readonly dpsReachedBy: string | undefined;
   readonly dpsOrder: TransportOrder;
   readonly hubOrder: TransportOrder;
   readonly hubAttempts: number;
@@ -210,6 +212,7 @@ export function newJourney(config: JourneyConfig): Journey {
       lookUpFirst: false,
       staged: false,
       isKeyRolled: false,
+      dpsReachedBy: undefined,
       dpsOrder: orderTransports(transports),
       hubOrder: orderTransports(hubTransports),
       hubAttempts: 0,

@@ -77,8 +77,13 @@ export function report(event: ProgressEvent): JourneyEffect {
   return { type: 'ReportProgress', event };
 }
 
-export function cancelled({ state }: Journey, reason: unknown): CancelledError {
-  return new CancelledError({ state: state.name, cause: reason });
+export function cancelled({ state, memory }: Journey, reason: unknown): CancelledError {
+  const isAfterFailure = state.name === 'AwaitingHubRetry' || state.name === 'AwaitingReturn';
+  return new CancelledError({
+    state: state.name,
+    after: isAfterFailure ? memory.lastError : undefined,
+    cause: reason,
+  });
 }
 
 /** A life that is told to end saves first what it knows. */

@@ -134,6 +134,7 @@ function recordLoaded(journey: Journey, loaded: LoadedRecord, now: Now): Journey
   const known = remember(journey, {
     record,
     saved: record,
+    dpsReachedBy: record.dpsTransport,
     dpsOrder: orderTransports(transports, record.dpsTransport),
     hubOrder: orderTransports(hubTransports, record.hubTransport),
   });

@@ -42,7 +42,9 @@ export type ProgressEvent =
       readonly type: 'waiting';
       readonly forMs: number;
       readonly reason: 'poll' | 'throttled' | 'unavailable' | 'network' | 'refused' | 'budget' | 'spread';
+      /** The code of the error that made it wait, and its message. */
       readonly detail?: string;
+      readonly message?: string;
     }
   | { readonly type: 'polling'; readonly operationId: string; readonly attempt: number }
   | { readonly type: 'next-credential'; readonly slot: number }

@@ -57,7 +57,7 @@ export function retryAfter(
     },
     effects: [
       ...(dropped ? [{ type: 'CloseConnection' } as const] : []),
-      report({ type: 'waiting', forMs: delayMs, reason, detail: error.code }),
+      report({ type: 'waiting', forMs: delayMs, reason, detail: error.code, message: error.message }),
     ],
   };
 }

@@ -41,7 +41,11 @@ export function stepRegistration(registration: Registration, input: Registration
     case 'CancelRequested':
       return finish(registration, {
         kind: 'failed',
-        error: new CancelledError({ state: registration.state.name, cause: input.reason }),
+        error: new CancelledError({
+          state: registration.state.name,
+          after: registration.memory.lastError,
+          cause: input.reason,
+        }),
       });
     case 'Woke':
       return wake(registration, now);

@@ -3,7 +3,7 @@ import { type Clock, isPlausibleWallMs } from '../core/clock.js';
 import { isNetworkFailure } from '../core/transport-order.js';
 import { ClockError, type DpsError, TransportError } from '../errors.js';
 import { compareClocks } from './clock-check.js';
-import { attempt, type Finding, failed, ok, skipped, warning } from './finding.js';
+import { type Attempted, attempt, type Finding, failed, ok, skipped, warning } from './finding.js';
 
 /** What the checks ask of the network. */
 export interface Network {
@@ -35,42 +35,62 @@ export interface NetworkCheck {
   readonly chosen: Service;
   /** What is connected to first instead: a proxy. */
   readonly hop: { readonly host: string } | undefined;
-  /** The other way to DPS, if the same host may offer it: only to be advised. */
-  readonly other: Service | undefined;
-  /** Where the network does not let the chosen one through, `provision` goes there by itself. */
-  readonly isOtherTried?: boolean;
+  /** Other ways to DPS, if the same host may offer them: only to be advised. */
+  readonly others: readonly Service[];
+  /** Where the network does not let the chosen one through, `provision` goes there by itself, in this order. */
+  readonly areOthersTried?: boolean;
   readonly clock: Clock;
   readonly signal: CancelSignal;
 }
 
 /** Follows the way to DPS, name, port and TLS, up to where the device would send its first request. */
 export async function checkNetwork(network: Network, check: NetworkCheck): Promise<Finding[]> {
-  const { chosen, other, hop, signal } = check;
+  const { chosen, others, hop, signal } = check;
   const { host } = hop ?? chosen;
   const resolved = await attempt(() => network.resolve(host, signal));
   if (resolved.error !== undefined) {
     return [failed('dns', resolved.error), ...skipConnection(chosen, 'the name could not be looked up')];
   }
   const name = ok('dns', `${host} is at ${resolved.value.join(', ')}.`);
-  const [way, bypass] = await Promise.all([
-    attempt(() => network.connect(chosen, signal)),
-    other === undefined ? undefined : attempt(() => network.connect(other, signal)),
-  ]);
-  const dates = compare([way.value, bypass?.value], check);
-  if (other !== undefined && bypass?.value !== undefined && isPassedBy(way.error, check)) {
-    const blocked = warning('port', `${nameOf(chosen)} cannot be used from here (${way.error.code}).`, PASSED_BY);
-    return [name, blocked, ...reached(other, bypass.value, check), ...dates];
-  }
-  const findings = way.error === undefined ? reached(chosen, way.value, check) : missed(chosen, way.error);
-  const advice = other === undefined || bypass === undefined ? [] : [adviseOther(other, bypass.error)];
-  return [name, ...findings, ...advice, ...dates];
+  const ways = await Promise.all(
+    [chosen, ...others].map(async (service) => ({
+      service,
+      outcome: await attempt(() => network.connect(service, signal)),
+    })),
+  );
+  const facts = ways.map(({ outcome }) => outcome.value);
+  return [name, ...judge(ways, check), ...compare(facts, check)];
+}
+
+/** A service that was connected to, and what came of it. */
+interface Way {
+  readonly service: Service;
+  readonly outcome: Attempted<ServerFacts>;
+}
+
+/** What `provision` passes by fails nothing, if it comes through elsewhere. */
+function judge(ways: readonly Way[], check: NetworkCheck): Finding[] {
+  const decisive = check.areOthersTried === true ? ways.findIndex(({ outcome }) => !isBlocked(outcome.error)) : 0;
+  const passedBy = ways.slice(0, Math.max(decisive, 0));
+  const [way, ...rest] = ways.slice(passedBy.length);
+  if (way === undefined) return [];
+  const { service, outcome } = way;
+  return [
+    ...passedBy.map(warnOfBlocked),
+    ...(outcome.error === undefined ? reached(service, outcome.value, check) : missed(service, outcome.error)),
+    ...rest.map(adviseOther),
+  ];
 }
 
 const PASSED_BY =
   'provision tries the other transports by itself; with --state it begins with the one that got through.';
 
-function isPassedBy(error: DpsError | undefined, { isOtherTried }: NetworkCheck): error is DpsError {
-  return isOtherTried === true && error !== undefined && isNetworkFailure(error);
+function warnOfBlocked({ service, outcome }: Way): Finding {
+  return warning('port', `${nameOf(service)} cannot be used from here (${outcome.error?.code}).`, PASSED_BY);
+}
+
+function isBlocked(error: DpsError | undefined): boolean {
+  return error !== undefined && isNetworkFailure(error);
 }
 
 function reached(service: Service, facts: ServerFacts, { clock }: NetworkCheck): Finding[] {
@@ -93,14 +113,15 @@ function skipConnection(service: Service, reason: string): Finding[] {
 }
 
 /** A fault of the way that the device does not take fails nothing, but tells where the fault lies. */
-function adviseOther(other: Service, error: DpsError | undefined): Finding {
-  const name = nameOf(other);
-  if (error === undefined) return ok('port', `${name} can be reached, too: --transport ${other.transport} would work.`);
+function adviseOther({ service, outcome: { error } }: Way): Finding {
+  const name = nameOf(service);
+  const { transport } = service;
+  if (error === undefined) return ok('port', `${name} can be reached, too: --transport ${transport} would work.`);
   const because = error instanceof ClockError ? 'by this clock' : 'from here';
   return warning(
     'port',
     `${name} cannot be used ${because} (${error.code}).`,
-    `Stay away from --transport ${other.transport}, or see to it that a firewall lets it through.`,
+    `Stay away from --transport ${transport}, or see to it that a firewall lets it through.`,
   );
 }
 

@@ -33,20 +33,23 @@ export interface HubDialOptions {
   readonly proxyFor?: ProxyRule | undefined;
   /** Default: TLS. */
   readonly carrier?: MqttCarrier | undefined;
-  /** Bounds name look-up, TCP, proxy and TLS together, and then the wait for CONNACK. */
+  /** Bounds name look-up, TCP, proxy and TLS together, and a WebSocket's handshake. */
   readonly connectTimeoutMs: number;
+  /** Bounds the wait for CONNACK after that. Default: `connectTimeoutMs`. */
+  readonly welcomeTimeoutMs?: number | undefined;
   readonly clock: Clock;
 }
 
 /** The real thing: MQTT over its carrier over the network. */
 export function hubDialer(options: HubDialOptions): OpenHubConnection {
   const { ca, servername, lookup, proxyFor, carrier = tlsCarrier, connectTimeoutMs, clock } = options;
+  const { welcomeTimeoutMs: connackTimeoutMs = connectTimeoutMs } = options;
   return async (request, signal) => {
     const { host, port, client, ...connect } = request;
     const way = { servername, ca, connectTimeoutMs, clock, lookup, proxyFor };
     const socket = await carrier.open({ host, port, client, ...way }, signal);
     const peer = hubPeer(host, port);
-    return openMqtt({ ...connect, socket, peer, clean: false, connackTimeoutMs: connectTimeoutMs, clock }, signal);
+    return openMqtt({ ...connect, socket, peer, clean: false, connackTimeoutMs, clock }, signal);
   };
 }
 

@@ -26,8 +26,10 @@ export interface MqttHubOptions {
   readonly userAgent?: string;
   /** Plug and Play model id, `dtmi:…`. */
   readonly modelId?: string;
-  /** Bounds name look-up, TCP and TLS together, and then the wait for CONNACK. Default 60,000: a busy hub is slow to accept. */
+  /** Bounds name look-up, TCP, proxy and TLS together, and a WebSocket's handshake. Default 60,000. */
   readonly connectTimeoutMs?: number;
+  /** Bounds the wait for CONNACK after that. Default: `connectTimeoutMs`, for a busy hub is slow to accept. */
+  readonly welcomeTimeoutMs?: number;
   /** Bounds each request. Default 30,000. */
   readonly requestTimeoutMs?: number;
   /** Default 240; 1 to 1177. */

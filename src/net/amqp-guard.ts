@@ -22,7 +22,7 @@ const NUMBERS: Readonly<Record<string, readonly string[]>> = {
 /** AMQP 1.0, part 2, section 2.7.1: what every peer takes. rhea would cut a message into smaller pieces for ever. */
 const MIN_MAX_FRAME_BYTES = 512;
 
-/** rhea visits each delivery that is settled, and each credit that is drained; of either there could be four billion. */
+/** rhea visits each delivery that is settled; there could be four billion. */
 const MAX_VISITS = 4096;
 
 type Performative = Readonly<Record<string, unknown>>;
@@ -64,10 +64,9 @@ function problemWith(name: string, performative: Performative): string | undefin
   if (!Array.isArray(performative.value)) return `${name} without a list of fields`;
   const field = NUMBERS[name]?.find((each) => !isAbsent(performative[each]) && !isUint(performative[each]));
   if (field !== undefined) return `${name} whose ${field} is no number`;
-  const { max_frame_size: frameBytes, first, last, drain, link_credit: credit } = performative;
+  const { max_frame_size: frameBytes, first, last } = performative;
   if (isUint(frameBytes) && frameBytes < MIN_MAX_FRAME_BYTES) return `frames of at most ${frameBytes} bytes`;
   if (isUint(first) && isUint(last) && last - first > MAX_VISITS) return `${last - first} deliveries settled at once`;
-  if (!isAbsent(drain) && drain !== false && isUint(credit) && credit > MAX_VISITS) return `${credit} credits to drain`;
   return undefined;
 }
 

@@ -40,7 +40,7 @@ export interface ProxySettings {
  * @throws {ConfigurationError} `ERR_DPS_CONFIG_OPTION` for what is no URL of a proxy; the URL is not shown.
  */
 export function proxyRule({ proxy, env }: ProxySettings): ProxyRule | undefined {
-  if (proxy === 'none') return undefined;
+  if (proxy?.toLowerCase() === 'none') return undefined;
   if (proxy !== undefined) {
     const address = parseProxyUrl(proxy, 'proxy');
     return () => address;

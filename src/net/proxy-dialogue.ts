@@ -25,8 +25,8 @@ export type ProxyStep =
 export function proxyAuthRefused(proxy: ProxyAddress, target: ProxyTarget, said: string): TransportError {
   const advice =
     proxy.username === undefined
-      ? 'Give user name and password in the URL of the proxy.'
-      : 'Check the user name and password in the URL of the proxy; characters such as @ and : must be percent-encoded there.';
+      ? 'Give user name and password along with the proxy.'
+      : `Check ${proxy.password ? 'the user name and password' : 'the user name; no password was given'}. In a URL, characters such as @ and : must be percent-encoded.`;
   return proxyError(
     proxy,
     'ERR_DPS_PROXY_AUTH',

@@ -44,7 +44,10 @@ export interface WebSocketOptions extends TlsSocketOptions {
 export async function openWebSocket(options: WebSocketOptions, signal: CancelSignal): Promise<Duplex> {
   const socket = await openTlsSocket(options, signal);
   // A file of its own: most devices never need it.
-  const { WebSocket: Engine } = await import('ws');
+  const { WebSocket: Engine } = await import('ws').catch((error: unknown) => {
+    socket.destroy();
+    throw error;
+  });
   if (signal.aborted) socket.destroy();
   return abortable<Duplex>(signal, (resolve, reject) => {
     let isHandedOver = false;

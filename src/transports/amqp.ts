@@ -27,6 +27,7 @@ import {
   saslTpmToken,
   stepSaslTpm,
 } from '../core/wire/sasl-tpm.js';
+import { ProtocolError } from '../errors.js';
 import { abortable } from '../net/abortable.js';
 import { type AmqpCarrier, amqpTlsCarrier } from '../net/amqp-carrier.js';
 import { type AmqpConnection, type AmqpSasl, openAmqp } from '../net/amqp-engine.js';
@@ -85,7 +86,7 @@ async function openOn(
   sasl: Omit<AmqpSasl, 'hostName'> | undefined,
   signal: CancelSignal,
 ): Promise<AmqpConnection | AmqpRefusal> {
-  const { clock, connectTimeoutMs } = options;
+  const { clock, connectTimeoutMs, welcomeTimeoutMs = connectTimeoutMs } = options;
   const { idScope, registrationId } = parameters;
   const target = dpsSocketOptions(options, parameters, carrier.defaultPort);
   const { host, port } = target;
@@ -99,7 +100,7 @@ async function openOn(
       hostName: host,
       containerId: options.randomUuid(),
       sasl: sasl === undefined ? undefined : { ...sasl, hostName: saslHost },
-      openTimeoutMs: connectTimeoutMs,
+      openTimeoutMs: welcomeTimeoutMs,
       clock,
     },
     signal,
@@ -114,7 +115,14 @@ function saslPlain(user: string, password: string): Omit<AmqpSasl, 'hostName'> {
   return {
     mechanism: 'PLAIN',
     initialResponse: concatBytes(nul, encodeUtf8(user), nul, encodeUtf8(password)),
-    respond: async () => new Uint8Array(0),
+    respond: async (challenge) => {
+      throw new ProtocolError({
+        code: 'ERR_DPS_PROTOCOL_AMQP',
+        message: 'The peer challenges a device in SASL PLAIN, which knows no challenge. Check for a proxy in between.',
+        expected: 'the SASL outcome',
+        got: `a challenge of ${challenge.length} bytes`,
+      });
+    },
   };
 }
 

@@ -16,8 +16,10 @@ export interface DpsTransportOptions {
   readonly clock: Clock;
   /** Makes the id of a request; never the same twice. */
   readonly randomUuid: () => string;
-  /** One bound over name look-up, TCP, proxy and TLS (default 60,000), and one over CONNACK after that (default 30,000). */
+  /** One bound over name look-up, TCP, proxy and TLS, and one over a WebSocket's handshake. Default 60,000. */
   readonly connectTimeoutMs?: number | undefined;
+  /** Bounds the wait for the service's welcome after that, CONNACK or AMQP's OPEN. Default: `connectTimeoutMs`, or 30,000. */
+  readonly welcomeTimeoutMs?: number | undefined;
   /** The name to ask for (SNI) and to find in the server's certificate. Default: the endpoint's host. */
   readonly servername?: string | undefined;
   /** Instead of `dns.lookup`; called with `all: true`. */

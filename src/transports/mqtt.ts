@@ -45,7 +45,7 @@ async function openConnection(
   parameters: DpsOpenParameters,
   signal: CancelSignal,
 ): Promise<DpsConnection> {
-  const { clock, connectTimeoutMs, userAgent } = options;
+  const { clock, connectTimeoutMs, welcomeTimeoutMs = connectTimeoutMs, userAgent } = options;
   const { idScope, registrationId, credential } = parameters;
   if (credential.kind === 'tpm') throw tpmUnsupported();
   const target = dpsSocketOptions(options, parameters, carrier.defaultPort);
@@ -64,7 +64,7 @@ async function openConnection(
       password: credential.kind === 'sas' ? credential.token : undefined,
       clean: true,
       keepaliveSeconds: KEEPALIVE_SECONDS,
-      connackTimeoutMs: connectTimeoutMs,
+      connackTimeoutMs: welcomeTimeoutMs,
       clock,
       onMessage: (delivery) => inbox.take(delivery),
       describeRefusal: (returnCode) => describeRefusal(returnCode, idScope),

@@ -64,6 +64,13 @@ describe('the report of doctor where the options cannot be read', () => {
       );
     }
   });
+
+  it('is no more than a report: where nobody takes it, the status and the words are those of the fault', async () => {
+    const stdoutFailure = Object.assign(new Error('write EPIPE'), { code: 'EPIPE' });
+    const io = fakeIo({ stdoutFailure });
+    expect(await main(['doctor', '--id-scop', 'x'], io)).toBe(64);
+    expect(io.err()).toMatch(/Did you mean --id-scope\?/);
+  });
 });
 
 describe('doctor that is interrupted while it reads its options', () => {

@@ -264,6 +264,7 @@ describe('dps-device doctor', () => {
       [['--transport', 'auto'], 'auto'],
       [['--transport', 'amqp-ws,amqp'], 'amqp-ws,amqp'],
       [['--transport', 'auto', '--tpm', 'tpm2:/dev/tpmrm0'], 'auto'],
+      [['--transport', 'mqtt,amqp,https'], 'mqtt,amqp,https'],
     ] as const) {
       const io = fakeIo();
       await main(['doctor', '--id-scope', '0ne1', '--proxy', 'none', ...args], io, commands);
@@ -274,7 +275,32 @@ describe('dps-device doctor', () => {
     const mqtt = { transport: 'mqtt', host, port: 8883 };
     const amqp = { transport: 'amqp', host, port: 5671 };
     const inTurn = [...[mqtt, https], ...[https, amqp], ...[https, amqp]];
-    expect(asked).toEqual([...[https, mqtt], ...[amqp, https], ...[https, mqtt], ...[https, amqp], ...inTurn]);
+    expect(asked).toEqual([
+      ...[https, mqtt],
+      ...[amqp, https],
+      ...[https, mqtt],
+      ...[https, amqp],
+      ...inTurn,
+      mqtt,
+      amqp,
+      https,
+    ]);
+  });
+
+  it('is content where the last of several transports comes through', async () => {
+    const facts = { tlsVersion: 'TLSv1.3', subject: 's', authority: 'a', validToMs: 0, dateMs: undefined };
+    const network = (): Network => ({
+      resolve: async () => ['192.0.2.9'],
+      connect: async ({ port, host }) => {
+        if (port === 443) return facts;
+        const where = { phase: 'connect', peer: `${host}:${port}`, retryable: true } as const;
+        throw new TransportError({ code: 'ERR_DPS_CONNECT', message: 'No connection.', ...where });
+      },
+    });
+    const commands = { doctor: { summary: '', load: async () => doctorCommand({ clock: systemClock, network }) } };
+    const io = fakeIo();
+    const args = flags({ endpoint: undefined, transport: 'mqtt,amqp,https', proxy: 'none' });
+    expect([await main(['doctor', ...args], io, commands), JSON.parse(io.out()).status]).toEqual([0, 'healthy']);
   });
 
   it('tells machines in their way, and nobody when quiet', async () => {

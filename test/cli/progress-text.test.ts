@@ -55,6 +55,14 @@ describe('describeProgress', () => {
       { type: 'reprovisioning', reason: 'refused', detail: 'ERR_DPS_CONNACK_UNAUTHORIZED' },
       'back to DPS, the hub refused the device: ERR_DPS_CONNACK_UNAUTHORIZED',
     ],
+    [
+      { type: 'waiting', forMs: 900_000, reason: 'refused', detail: 'ERR_DPS_TLS_UNTRUSTED' },
+      'waiting 900 s, the server is not trusted: ERR_DPS_TLS_UNTRUSTED',
+    ],
+    [
+      { type: 'waiting', forMs: 900_000, reason: 'refused', detail: 'ERR_DPS_CLOCK_IMPLAUSIBLE' },
+      'waiting 900 s, the clock seems wrong: ERR_DPS_CLOCK_IMPLAUSIBLE',
+    ],
     [{ type: 'offline', code: 'c', message: 'The connection broke off.' }, 'offline: The connection broke off.'],
     [{ type: 'ended', code: 'c', message: 'm' }, undefined],
   ])('%j', (event, text) => {

@@ -1,6 +1,6 @@
 import { chmodSync } from 'node:fs';
 import { join } from 'node:path';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, describe, expect, it, onTestFinished } from 'vitest';
 import { doctorCommand } from '../../src/cli/doctor.js';
 import { main } from '../../src/cli/main.js';
 import { type Emulator, startEmulator } from '../../src/emulator/index.js';
@@ -156,6 +156,11 @@ describe.each(['provision', 'run', 'identity', 'doctor'])('%s --help', (command)
   });
 });
 
+interface Told {
+  readonly status: number;
+  readonly io: FakeIo;
+}
+
 /** A TPM of which both hierarchies have a password. */
 describe('a real TPM', () => {
   let bench: TpmBench;
@@ -171,9 +176,9 @@ describe('a real TPM', () => {
     await bench.stop();
   });
 
-  async function tell(args: readonly string[], setup: FakeIoOptions = {}): Promise<{ status: number; io: FakeIo }> {
+  async function tell(args: readonly string[], setup: FakeIoOptions = {}, { swtpm } = bench): Promise<Told> {
     const io = fakeIo(setup);
-    const status = await main([...args, '--tpm', bench.swtpm.uri], io);
+    const status = await main([...args, '--tpm', swtpm.uri], io);
     for (const secret of [OWNER, ENDORSEMENT]) expect(io.out() + io.err()).not.toContain(secret);
     return { status, io };
   }
@@ -244,6 +249,31 @@ describe('a real TPM', () => {
     });
     expect(status).toBe(71);
     expect(io.err()).toContain('for storageRootKey with --tpm-handles, or set --tpm-transient-primaries.');
+  });
+
+  it('that was cleared has lost its hub key, and its passwords with it', async () => {
+    const cleared = await TpmBench.start();
+    onTestFinished(() => cleared.stop());
+    emulator.enroll((await (await cleared.device()).identity(signal)).enrollment);
+    await cleared.probe.changeAuth('owner', OWNER);
+    const service = ['--endpoint', emulator.endpoints.dps.https, '--ca-file', fileWith(emulator.caPem)];
+    const state = ['--state', join(temporaryFolder(), 'state')];
+    const args = ['provision', '--id-scope', emulator.idScope, ...service, ...state];
+    const env = { DPS_TPM_OWNER_AUTH: OWNER };
+    expect((await tell(args, { env: { ...env } }, cleared)).status).toBe(0);
+    await cleared.probe.clear();
+    const withPassword = await tell(args, { env: { ...env } }, cleared);
+    expect([withPassword.status, withPassword.io.err()]).toEqual([
+      71,
+      expect.stringContaining(
+        'as DPS_TPM_OWNER_AUTH and that of the endorsement hierarchy as --tpm-endorsement-auth-file',
+      ),
+    ]);
+    expect(withPassword.io.err()).toContain('none where there is none: TPM2_Clear removes both.');
+    const without = await tell(args, {}, cleared);
+    expect(without.status).toBe(0);
+    expect(without.io.err()).toContain('back to DPS, the TPM holds no hub key: ERR_DPS_HSM_TPM_NO_IDENTITY\n');
+    expect(without.io.err()).not.toContain('refused');
   });
 });
 

@@ -4,6 +4,7 @@ import type { DeviceRecord } from '../../src/core/record.js';
 import { TransportError } from '../../src/errors.js';
 import {
   ASSIGNED,
+  assignedTo,
   found,
   hubStatus,
   JourneyDriver,
@@ -103,13 +104,52 @@ describe('the way to DPS', () => {
     const reply = { kind: 'challenge', authenticationKey: Uint8Array.of(3) } as const;
     driver.feed({ type: 'ReplyReceived', ticket: driver.ticket, reply });
     driver.feed({ type: 'ChallengeActivated', ticket: driver.ticket });
-    driver.feed({ type: 'CredentialReady', ticket: driver.ticket }).fails(closed());
-    expect(driver.events().at(-1)).toMatchObject({ type: 'waiting', reason: 'network' });
+    // A failure that would end it, were there no other transport.
+    const closedForGood = transportError('ERR_DPS_PROXY_REFUSED', false);
+    driver.feed({ type: 'CredentialReady', ticket: driver.ticket }).fails(closedForGood);
+    expect(driver.events().slice(-2)).toMatchObject([
+      { type: 'next-transport', transport: 'amqp-ws', after: 'amqp' },
+      { type: 'waiting', reason: 'network' },
+    ]);
     driver.wake();
     expect(orders(driver)).toEqual(['amqp', 'amqp', 'amqp-ws']);
     driver.feed({ type: 'ConnectionOpened', ticket: driver.ticket });
     driver.feed({ type: 'ReplyReceived', ticket: driver.ticket, reply });
     expect(driver.events().at(-1)).toEqual({ type: 'challenged' });
+  });
+
+  it('keeps what has reached the service, when the service says no', () => {
+    const busy = transportError('ERR_DPS_CONNACK_UNAVAILABLE', true);
+    const driver = setOut().fails(closed()).fails(busy).wake();
+    expect(orders(driver)).toEqual(['mqtt', 'mqtt-ws', 'mqtt-ws']);
+  });
+
+  it('makes a new token first when the one in hand has run out on the way', () => {
+    const driver = setOut({ ...CHOICE, tokenLifeSeconds: 60 })
+      .pass(59_000)
+      .fails(closed());
+    expect(driver.events().slice(-2)).toMatchObject([
+      { type: 'next-transport', transport: 'mqtt-ws' },
+      { type: 'waiting', reason: 'network' },
+    ]);
+    driver.wake();
+    expect(driver.effects.at(-1)).toMatchObject({ type: 'PrepareCredential' });
+    expect(orders(driver.feed({ type: 'CredentialReady', ticket: driver.ticket }))).toEqual(['mqtt', 'mqtt-ws']);
+  });
+
+  it('says at the deadline what became of those that were tried', () => {
+    const driver = setOut().fails(closed());
+    driver.pass(driver.journey.config.deadlineMs).feed({ type: 'Woke' });
+    expect(driver.error).toMatchObject({ code: 'ERR_DPS_DEADLINE', cause: { code: 'ERR_DPS_CONNECT' } });
+  });
+
+  it('begins each registration with the first', () => {
+    const driver = new JourneyDriver({ ...CHOICE, purpose: 'keep' }).load(stored({})).hubReached().reprovision();
+    driver.feed({ type: 'CredentialReady', ticket: driver.ticket }).fails(closed());
+    driver.pass(driver.journey.config.deadlineMs).feed({ type: 'Woke' });
+    expect(driver.state).toBe('AwaitingReturn');
+    driver.reprovision().feed({ type: 'CredentialReady', ticket: driver.ticket });
+    expect(orders(driver).slice(1)).toEqual(['mqtt', 'mqtt-ws', 'mqtt']);
   });
 
   it('says nothing of transports where there is one', () => {
@@ -142,6 +182,19 @@ describe('the way to the hub', () => {
     const driver = atHub().pass(100_000).fails(closed());
     expect(driver.pass(100_000).feed({ type: 'Woke' }).state).toBe('AwaitingHub');
     expect(driver.pass(20_000).feed({ type: 'Woke' }).state).toBe('AwaitingHubRetry');
+  });
+
+  it('begins with the first at another hub', () => {
+    const driver = new JourneyDriver({ ...CHOICE, purpose: 'keep' }).load(stored({})).fails(closed()).reprovision();
+    driver.answer(assignedTo('hub-2.example')).saved();
+    expect(driver.hubs()).toEqual(['hub.example', 'hub.example', 'hub-2.example']);
+    expect(orders(driver).at(-1)).toBe('mqtt');
+  });
+
+  it('says at the deadline what became of those that were tried', () => {
+    const driver = atHub().fails(closed());
+    driver.pass(driver.journey.config.deadlineMs).feed({ type: 'Woke' });
+    expect(driver.error).toMatchObject({ code: 'ERR_DPS_DEADLINE', cause: { code: 'ERR_DPS_CONNECT' } });
   });
 
   it('counts as one failure when none got through', () => {
@@ -204,6 +257,17 @@ describe('the record', () => {
     expect(orders(driver.hubReached())).toEqual(['mqtt-ws']);
     expect(driver.saves()).toEqual([]);
     expect(driver.outcome).toMatchObject({ transport: { dps: 'https', hub: 'mqtt-ws' } });
+  });
+
+  it('keeps what has got through to DPS, when another was asked in vain or is to be asked next time', () => {
+    const direct = new JourneyDriver({ ...CHOICE, transport: 'https', transports: ['https'] });
+    direct.load(stored({ dpsTransport: 'mqtt-ws', hubTransport: 'mqtt' })).hubReached();
+    expect(direct.saves()).toEqual([]);
+    expect(direct.outcome).toMatchObject({ transport: { dps: 'mqtt-ws', hub: 'mqtt' } });
+    const inVain = new JourneyDriver({ ...CHOICE, purpose: 'keep' }).load(stored({})).hubReached().reprovision();
+    inVain.feed({ type: 'CredentialReady', ticket: inVain.ticket }).fails(closed());
+    inVain.pass(inVain.journey.config.deadlineMs).feed({ type: 'Woke' }).wake().hubReached();
+    expect(inVain.saves()).toEqual([]);
   });
 
   it('does not bring back a transport that is not among those to try', () => {

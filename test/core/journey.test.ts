@@ -76,6 +76,18 @@ function journeyDeadlineAtMs(driver: JourneyDriver): number {
   return driver.journey.memory.deadlineAtMs;
 }
 
+it('told to stop while it waits for another try, says what failed', () => {
+  const atDps = new JourneyDriver().start().feed({ type: 'CredentialReady', ticket: 2 });
+  atDps.fails(lost()).cancel();
+  expect(atDps.error.message).toBe(
+    'Cancelled while AwaitingRetryTime. The last failure before that: ERR_DPS_CONNECTION_LOST',
+  );
+  const atHub = new JourneyDriver().register().fails(lost()).cancel();
+  expect(atHub.error.message).toMatch(/AwaitingHubRetry\. The last failure before that: ERR_DPS_CONNECTION_LOST$/);
+  const fine = new JourneyDriver().register().cancel();
+  expect(fine.error.message).toBe('Cancelled while AwaitingHub.');
+});
+
 describe('the way to the twin', () => {
   it('closes DPS, opens the hub, reads the twin, closes the hub', () => {
     const driver = new JourneyDriver().register().hubReached();

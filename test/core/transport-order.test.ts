@@ -67,6 +67,23 @@ describe('afterOpenFailure', () => {
     });
   });
 
+  it('goes on where another protocol is spoken at the port, and says so in the end', () => {
+    const foreign = (code: 'ERR_DPS_PROTOCOL_MQTT' | 'ERR_DPS_PROTOCOL_AMQP'): ProtocolError =>
+      new ProtocolError({ code, message: `${code}.`, expected: 'a packet', got: 'HTTP' });
+    const over = fail(
+      orderTransports(['mqtt', 'amqp']),
+      foreign('ERR_DPS_PROTOCOL_MQTT'),
+      foreign('ERR_DPS_PROTOCOL_AMQP'),
+    );
+    expect(over).toMatchObject({
+      kind: 'over',
+      error: { name: 'ProtocolError', code: 'ERR_DPS_PROTOCOL_AMQP', expected: 'a packet', retryable: false },
+    });
+    expect((over as { readonly error: Error }).error.message).toBe(
+      'No transport came through. mqtt: ERR_DPS_PROTOCOL_MQTT. amqp: ERR_DPS_PROTOCOL_AMQP.',
+    );
+  });
+
   it('is not worth another round when none of them is', () => {
     const refused = failure('ERR_DPS_PROXY_REFUSED', 'proxy', false);
     expect(fail(orderTransports(['mqtt', 'https']), refused, refused)).toMatchObject({

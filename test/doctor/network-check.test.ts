@@ -6,6 +6,7 @@ import { ManualClock } from '../fakes/manual-clock.js';
 
 const NOW_MS = Date.UTC(2026, 10, 21);
 const MQTT: Service = { transport: 'mqtt', host: 'dps.example', port: 8883 };
+const AMQP: Service = { transport: 'amqp', host: 'dps.example', port: 5671 };
 const HTTPS: Service = { transport: 'https', host: 'dps.example', port: 443 };
 const FACTS: ServerFacts = {
   tlsVersion: 'TLSv1.3',
@@ -22,7 +23,14 @@ function failure(phase: TransportPhase): TransportError {
 
 type Outcome = ServerFacts | TransportError;
 
-function networkOf(outcomes: { resolve?: TransportError; mqtt?: Outcome; amqp?: Outcome; https?: Outcome }): Network {
+interface Outcomes {
+  readonly resolve?: TransportError;
+  readonly mqtt?: Outcome;
+  readonly amqp?: Outcome;
+  readonly https?: Outcome;
+}
+
+function networkOf(outcomes: Outcomes): Network {
   return {
     resolve: async (host) => {
       if (outcomes.resolve !== undefined) throw outcomes.resolve;
@@ -38,8 +46,21 @@ function networkOf(outcomes: { resolve?: TransportError; mqtt?: Outcome; amqp?: 
 
 async function check(network: Network, other?: Service, wallMs = NOW_MS, hop?: { host: string }): Promise<string[]> {
   const { signal } = new AbortController();
-  const findings = await checkNetwork(network, { chosen: MQTT, other, hop, clock: new ManualClock(wallMs), signal });
+  const findings = await checkNetwork(network, {
+    chosen: MQTT,
+    others: other === undefined ? [] : [other],
+    hop,
+    clock: new ManualClock(wallMs),
+    signal,
+  });
   return told(findings);
+}
+
+/** All but the look at the name, where `provision` would try one after the other. */
+async function checkInTurn(outcomes: Outcomes, others: readonly Service[]): Promise<string[]> {
+  const { signal } = new AbortController();
+  const check = { chosen: MQTT, others, areOthersTried: true, hop: undefined, clock: new ManualClock(NOW_MS), signal };
+  return told(await checkNetwork(networkOf(outcomes), check)).slice(1);
 }
 
 function told(findings: readonly Finding[]): string[] {
@@ -87,14 +108,7 @@ describe('checkNetwork', () => {
   });
 
   it('does not take for a fault what provision goes round by itself', async () => {
-    const look = async (outcomes: Parameters<typeof networkOf>[0]): Promise<string[]> => {
-      const check = { chosen: MQTT, other: HTTPS, isOtherTried: true, hop: undefined };
-      const { signal } = new AbortController();
-      return told(await checkNetwork(networkOf(outcomes), { ...check, clock: new ManualClock(NOW_MS), signal })).slice(
-        1,
-      );
-    };
-    expect(await look({ mqtt: failure('connect') })).toEqual([
+    expect(await checkInTurn({ mqtt: failure('connect') }, [HTTPS])).toEqual([
       expect.stringMatching(
         /^port warning: .*:8883 \(MQTT\) cannot be used from here \(ERR_DPS_CONNECT\)\. provision tries/,
       ),
@@ -102,7 +116,31 @@ describe('checkNetwork', () => {
       expect.stringMatching(/^tls ok/),
     ]);
     const mended = [{ mqtt: failure('tls') }, { mqtt: failure('connect'), https: failure('connect') }];
-    for (const outcomes of mended) expect((await look(outcomes)).join()).toMatch(/failed: No\. Mend it\./);
+    for (const outcomes of mended) {
+      expect((await checkInTurn(outcomes, [HTTPS])).join()).toMatch(/failed: No\. Mend it\./);
+    }
+  });
+
+  it('follows provision to the third transport and further', async () => {
+    const shut = { mqtt: failure('connect'), amqp: failure('connect') };
+    const heads = async (outcomes: Outcomes, others: readonly Service[]): Promise<string[]> =>
+      (await checkInTurn(outcomes, others)).map((line) => line.split(' ', 4).join(' '));
+    const blocked = ['port warning: dps.example:8883 (MQTT)', 'port warning: dps.example:5671 (AMQP)'];
+    const reached = ['port ok: dps.example:443 (HTTPS)', 'tls ok: TLSv1.3; the'];
+    expect(await heads(shut, [AMQP, HTTPS])).toEqual([...blocked, ...reached]);
+    expect(await heads({ mqtt: failure('connect') }, [HTTPS, AMQP])).toEqual([
+      ...blocked.slice(0, 1),
+      ...reached,
+      'port ok: dps.example:5671 (AMQP)',
+    ]);
+    // What the network lets through has the last word, whatever lies behind it.
+    expect(await heads({ ...shut, amqp: failure('tls') }, [AMQP, HTTPS])).toEqual([
+      ...blocked.slice(0, 1),
+      'port ok: dps.example:5671 (AMQP)',
+      'tls failed: No. Mend',
+      'port ok: dps.example:443 (HTTPS)',
+    ]);
+    expect((await heads({ ...shut, https: failure('connect') }, [AMQP, HTTPS]))[0]).toBe('port failed: No. Mend');
   });
 
   it('compares the clocks where a server tells its own, unless this one is not set', async () => {

@@ -41,6 +41,20 @@ describe('the emulator’s DPS over AMQP', () => {
     expect(body.status).toBe('assigning');
   });
 
+  it('answers whoever drains four billion credits', async () => {
+    const emulator = await bench();
+    const probe = await AmqpProbe.connect(emulator);
+    await probe.sasl('PLAIN', plain());
+    await probe.attach(USER);
+    const session = [amqp.uint(0), amqp.uint(100), amqp.uint(0), amqp.uint(100)];
+    const link = [amqp.uint(0), amqp.uint(0), amqp.uint(0xffff_ffff), amqp.uint(0), amqp.TRUE];
+    await probe.write(amqp.amqpFrame(0x13, [...session, ...link]));
+    await probe.request(0, amqp.text('c-1'), ...REGISTER);
+    const { payload } = await probe.next(0x14);
+    expect((amqp.sectionOf(payload, 0x73) as amqp.AmqpValue[])[5]).toBe('c-1');
+    expect(emulator.trace.count({ protocol: 'amqp', event: 'violation' })).toBe(0);
+  });
+
   it('echoes the correlation id, or none', async () => {
     const probe = await AmqpProbe.connect(await bench());
     await probe.sasl('PLAIN', plain());

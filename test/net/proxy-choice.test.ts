@@ -67,6 +67,7 @@ describe('the choice', () => {
     expect(rule?.(HUB)).toMatchObject({ host: 'other' });
     expect(rule?.({ host: 'localhost', port: 1 })).toMatchObject({ host: 'other' });
     expect(proxyRule({ proxy: 'none', env: FROM_ENV })).toBeUndefined();
+    expect(proxyRule({ proxy: 'None', env: FROM_ENV })).toBeUndefined();
   });
 
   it('takes lower case before upper, and HTTPS_PROXY before ALL_PROXY', () => {

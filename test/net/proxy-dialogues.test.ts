@@ -70,7 +70,12 @@ describe('HTTP CONNECT', () => {
   });
 
   it.each<[string, string, boolean, RegExp]>([
-    ['407 Proxy Authentication Required', 'ERR_DPS_PROXY_AUTH', false, /Give user name and password in the URL/],
+    [
+      '407 Proxy Authentication Required',
+      'ERR_DPS_PROXY_AUTH',
+      false,
+      /Give user name and password along with the proxy/,
+    ],
     [
       '403 Forbidden',
       'ERR_DPS_PROXY_REFUSED',

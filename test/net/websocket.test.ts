@@ -2,7 +2,7 @@ import { EventEmitter } from 'node:events';
 import { createServer } from 'node:https';
 import type { AddressInfo } from 'node:net';
 import type { TLSSocket } from 'node:tls';
-import { describe, expect, it, onTestFinished } from 'vitest';
+import { describe, expect, it, onTestFinished, vi } from 'vitest';
 import { type WebSocket, WebSocketServer } from 'ws';
 import type { CancelSignal } from '../../src/core/cancel-signal.js';
 import { openWebSocket, type WebSocketOptions } from '../../src/net/websocket.js';
@@ -189,6 +189,21 @@ describe('openWebSocket', () => {
       expect(clock.pending).toBe(0);
       await (await peer.wire(how === 'time' ? 0 : 1)).closed;
     }
+  });
+});
+
+describe('an installation without the WebSocket engine', () => {
+  it('leaves no connection behind', async () => {
+    vi.resetModules();
+    vi.doMock('ws', () => {
+      throw new Error('no such file');
+    });
+    onTestFinished(() => {
+      vi.doUnmock('ws');
+    });
+    const { peer, open } = await bench(async () => {});
+    expect(await rejectionOf(open())).toBeInstanceOf(Error);
+    await (await peer.wire(0)).closed;
   });
 });
 

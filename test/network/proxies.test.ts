@@ -72,7 +72,7 @@ describe.each(GUARDED)('%s with a password', (program) => {
     const error = await failureOf(journey);
     expect(error).toMatchObject({ code: 'ERR_DPS_PROXY_AUTH', phase: 'proxy', peer: proxy.address, retryable: false });
     expect(error.message).toContain(`The proxy ${proxy.address} does not let the device through to ${target} (`);
-    expect(error.message).toContain('Check the user name and password in the URL of the proxy');
+    expect(error.message).toContain('Check the user name and password. In a URL, ');
     expect(inspect(error, { depth: 9, showHidden: true })).not.toContain('not-this-one');
     expect(bench.emulator.trace.count({ service: leg.leg === 'DPS' ? 'dps' : 'hub' })).toBe(0);
   });
@@ -81,7 +81,7 @@ describe.each(GUARDED)('%s with a password', (program) => {
     const proxy = await guarded(program);
     const error = await failureOf(bench.provision({ protocol: 'mqtt', proxy: proxy.url('none') }));
     expect(error).toMatchObject({ code: 'ERR_DPS_PROXY_AUTH', phase: 'proxy', peer: proxy.address, retryable: false });
-    expect(error.message).toContain('Give user name and password in the URL of the proxy.');
+    expect(error.message).toContain('Give user name and password along with the proxy.');
   });
 
   it('that reaches nobody is waited for', async () => {

@@ -120,6 +120,10 @@ describe('the import graph', () => {
     expect(hub.length).toBeLessThanOrEqual(6);
   });
 
+  it('has the TPM in a handful of files, too', () => {
+    expect(graph.reach(['dist/hsm/tpm2.js'], 'at once').size).toBeLessThanOrEqual(5);
+  });
+
   it('never leads from a device door to the emulator or the command line', () => {
     const modules = graph.modulesIn(deviceFiles);
     expect(modules.length).toBeGreaterThan(70);
