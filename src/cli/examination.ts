@@ -3,7 +3,7 @@ import type { Clock } from '../core/clock.js';
 import { resolveDpsEndpoint, splitHostPort } from '../core/identifiers.js';
 import { AUTO_TPM_TRANSPORTS, AUTO_TRANSPORTS } from '../core/transport-order.js';
 import { checkAuthorities, checkCertificate } from '../doctor/certificate-check.js';
-import { attempt, type Finding, failed, ok } from '../doctor/finding.js';
+import { attempt, type Finding, failed, ok, skipped } from '../doctor/finding.js';
 import { checkSymmetricKey } from '../doctor/key-check.js';
 import type { NetworkCheck, Service } from '../doctor/network-check.js';
 import { checkTpmPasswords } from '../doctor/tpm-check.js';
@@ -43,6 +43,12 @@ export interface ExaminedIdentity {
   readonly client: TlsClientCredential | undefined;
 }
 
+/** Opening a TPM may make keys in it, and opening a store takes its lock. */
+const NOT_OPENED: Finding = skipped(
+  'identity',
+  'TPM or key store were not opened: dps-device identity with the same options does that.',
+);
+
 /** The identity as `provision` would choose it, and all that its files may be at fault with. */
 export async function examineIdentity(
   options: Options,
@@ -58,7 +64,7 @@ export async function examineIdentity(
     return { findings: error === undefined ? [] : [failed('identity', error)], client: undefined };
   }
   const { hsm, origin } = chosen.value;
-  const found = ok('identity', `The device has a ${origin}.`);
+  const found = ok('identity', `The device has ${/^[aeiou]/.test(origin) ? 'an' : 'a'} ${origin}.`);
   switch (hsm.kind) {
     case 'symmetricKey':
       return { findings: [found, ...(await checkSymmetricKey(hsm, signal))], client: undefined };
@@ -67,9 +73,9 @@ export async function examineIdentity(
       return { findings: [found, ...findings], client };
     }
     case 'tpm':
-      return { findings: [found, ...(await checkTpmPasswords(hsm, signal))], client: undefined };
+      return { findings: [found, NOT_OPENED, ...(await checkTpmPasswords(hsm, signal))], client: undefined };
     default:
-      return { findings: [found], client: undefined };
+      return { findings: [found, NOT_OPENED], client: undefined };
   }
 }
 

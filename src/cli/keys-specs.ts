@@ -87,7 +87,7 @@ const WRITE_KEY: OptionSpec = {
   name: 'write-key',
   kind: 'path',
   placeholder: 'FILE',
-  help: 'Write the symmetric key in Base64 into this file, mode 0600, for its enrollment.',
+  help: 'Write the symmetric key in Base64 into this new file, mode 0600, for its enrollment.',
 };
 
 const WRITE_PUBLIC: readonly OptionSpec[] = [

@@ -5,7 +5,7 @@ import type { CommandLog } from './command-log.js';
 import type { CliIo } from './io.js';
 import { chooseSealing } from './key-store-sealing.js';
 import type { Options } from './options.js';
-import { checkTarget, writeFileWhole } from './output-file.js';
+import { checkNewTarget, checkTarget, writeFileWhole } from './output-file.js';
 import type { GivenSecrets } from './secrets.js';
 import type { InputSource } from './text-file.js';
 
@@ -82,7 +82,7 @@ export async function findTarget(
 ): Promise<Target | undefined> {
   const source: InputSource | undefined = options.input(option);
   if (source === undefined) return undefined;
-  await checkTarget(source);
+  await (content === 'secret' ? checkNewTarget(source) : checkTarget(source));
   return {
     write: async (text) => {
       await writeFileWhole(source, text, MODES[content]);

@@ -28,6 +28,17 @@ export async function checkTarget(target: InputSource): Promise<void> {
 }
 
 /**
+ * Looks, in addition, that there is no file yet: what is to be written is a secret, and so may be what is there.
+ *
+ * @throws {ConfigurationError} `ERR_DPS_CONFIG_FILE` when there is, and as `checkTarget`.
+ */
+export async function checkNewTarget(target: InputSource): Promise<void> {
+  await checkTarget(target);
+  if ((await lookAt(target)) === undefined) return;
+  throw targetError(target, 'exists, and may be the only copy of a key. Give another path, or remove it first.');
+}
+
+/**
  * Writes a file all or nothing: the text goes to a new file beside the target, onto the disk, and takes the target's
  * place. A link or folder at the path is not followed. Of `mode`, what is for the owner counts whatever the umask is.
  * Drafts that a process left when it was killed are removed: there is a secret in them.

@@ -26,8 +26,10 @@ export function liveNetwork(options: LiveNetworkOptions): Network {
       const { host, port } = service;
       const socket = await openTlsSocket({ host, port, ...options }, signal);
       try {
+        // Before anything is asked: a server that speaks something else closes, and its certificate is gone with the socket.
+        const server = describeServer(socket);
         const dateMs = service.transport === 'https' ? await askDate(socket, service, options, signal) : undefined;
-        return { ...describeServer(socket), dateMs };
+        return { ...server, dateMs };
       } finally {
         socket.destroy();
       }

@@ -213,6 +213,18 @@ describe('keys make', () => {
     expect((await keys([...args, ...flags])).status).toBe(EXIT.configuration);
     expect(existsSync(store)).toBe(false);
   });
+
+  it('never replaces a file that may hold a key', async () => {
+    const { folder, store, flags } = bench();
+    const target = join(folder, 'sensor-17.key');
+    writeFileSync(target, 'the only copy');
+    const args = ['make', '--key-name', 'a', '--kind', 'symmetric-key', '--write-key', target];
+    const { status, io } = await keys([...args, ...flags]);
+    expect([status, io.out()]).toEqual([EXIT.configuration, '']);
+    expect(io.err()).toContain('exists, and may be the only copy of a key. Give another path, or remove it first.');
+    expect(readFileSync(target, 'utf8')).toBe('the only copy');
+    expect(existsSync(store)).toBe(false);
+  });
 });
 
 describe('keys import', () => {

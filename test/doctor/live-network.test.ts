@@ -52,6 +52,14 @@ describe('liveNetwork', () => {
     expect(clock.pending).toBe(0);
   });
 
+  it('tells whom a server is trusted by that closes as soon as it is asked', async () => {
+    const clock = new ManualClock();
+    const { port } = serviceAt('mqtt');
+    const facts = await networkWith(clock).connect(serviceAt('https', `localhost:${port}`), signal);
+    expect(facts).toMatchObject({ subject: 'localhost', dateMs: undefined });
+    expect(clock.pending).toBe(0);
+  });
+
   it('gives up on a server that says nothing', async () => {
     const clock = new ManualClock();
     const address = mute.address();
