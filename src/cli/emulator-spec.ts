@@ -15,9 +15,11 @@ An unknown key is an error. Files that it names are looked for in its own folder
 Example of a configuration:
   {
     "enrollments": [
-      { "registrationId": "sensor-17", "attestation": { "symmetricKey": {} } }
+      { "registrationId": "sensor-17", "attestation": { "symmetricKey": {
+          "primaryKey": "bm90IGEgc2VjcmV0OiBtYWtlIG9uZSBvZiB5b3VyIG93bg==" } } }
     ]
   }
+The key is the device's, too (provision --symmetric-key-file). To make one: openssl rand -base64 32
 
 Standard output gets one JSON object on one line when everything listens:
   ready       true

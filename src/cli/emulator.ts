@@ -1,5 +1,6 @@
 import { dirname, join } from 'node:path';
-import type { Emulator, EmulatorConfig, EmulatorOptions } from '../emulator/index.js';
+import type { Emulator, EmulatorConfig, EmulatorOptions, IndividualEnrollment } from '../emulator/index.js';
+import { ConfigurationError } from '../errors.js';
 import { quoteForShell } from '../shell-word.js';
 import { OutputError, UsageError } from './cli-errors.js';
 import type { Command, CommandContext } from './command.js';
@@ -38,11 +39,15 @@ async function runEmulator(
   const door = await load();
   if (demo !== undefined) await prepareDemo(demo, door.makeSelfSigned);
   const { config, baseDirectory } = await readConfig(options, context);
-  const emulator = await door.startEmulator(config, {
-    baseDirectory,
-    log: (line) => logLine(log, line),
-    ...(log.isJson && { onTrace: (entry) => log.entry({ type: 'trace', ...entry }, '') }),
-  });
+  const emulator = await door
+    .startEmulator(config, {
+      baseDirectory,
+      log: (line) => logLine(log, line),
+      ...(log.isJson && { onTrace: (entry) => log.entry({ type: 'trace', ...entry }, '') }),
+    })
+    .catch((error: unknown) => {
+      throw nameFlag(error, options);
+    });
   try {
     await announce(emulator, config, { demo, caFile }, context);
     await aborted(interruption.signal);
@@ -75,6 +80,16 @@ async function readConfig(options: Options, { io, interruption }: CommandContext
       ...(Object.keys(ports).length === 0 ? {} : { ports: { ...config.ports, ...ports } }),
     },
   };
+}
+
+/** The emulator speaks of its configuration, where nobody finds a port that a flag gave. */
+function nameFlag(error: unknown, options: Options): unknown {
+  if (!(error instanceof ConfigurationError)) return error;
+  const { code, message, option, cause } = error;
+  const port = PORTS.find((name) => option === `ports.${name}`);
+  if (port === undefined || options.number(`${port}-port`) === undefined) return error;
+  const label = options.label(`${port}-port`);
+  return new ConfigurationError({ code, message: message.replace(`ports.${port}`, label), option: label, cause });
 }
 
 interface Files {
@@ -114,10 +129,31 @@ async function announce(
   for (const path of configurations) {
     logLine(log, `a device to try: ${program} provision --config ${quoteForShell(path)}`);
   }
+  for (const name of namesWithMadeKeys(config)) {
+    logLine(
+      log,
+      `careful: the keys of ${name} were made here, and are shown nowhere: no device can have them. Give a "primaryKey" in its "symmetricKey": openssl rand -base64 32 makes one`,
+    );
+  }
   const { host } = config;
   if (host !== undefined && !/^(localhost|127\.\d+\.\d+\.\d+|::1|\[::1\])$/.test(host)) {
     logLine(log, `careful: it listens on ${host}, where other machines may reach it`);
   }
+}
+
+/** Enrollments whose keys end with the process; a state file has them in it. */
+function namesWithMadeKeys(config: EmulatorConfig): string[] {
+  if ((config.stateFile ?? undefined) !== undefined) return [];
+  return (config.scopes ?? [config]).flatMap(({ enrollments, enrollmentGroups }) => [
+    ...(enrollments ?? []).filter(hasMadeKeys).map(({ registrationId }) => registrationId),
+    ...(enrollmentGroups ?? []).filter(hasMadeKeys).map(({ enrollmentGroupId }) => enrollmentGroupId),
+  ]);
+}
+
+/** Either key will do for a device. */
+function hasMadeKeys({ attestation: { type, symmetricKey } }: Pick<IndividualEnrollment, 'attestation'>): boolean {
+  const isSymmetric = type === 'symmetricKey' || (symmetricKey ?? undefined) !== undefined;
+  return isSymmetric && !symmetricKey?.primaryKey && !symmetricKey?.secondaryKey;
 }
 
 /** A reader that goes away has seen enough; devices may still be coming. */

@@ -1,6 +1,13 @@
 import { registrationIdProblem } from '../core/identifiers.js';
 import { UsageError } from './cli-errors.js';
-import { findTargets, handOutMade, type MadeKind, makeMaterial, prepareMaterial } from './keys-material.js';
+import {
+  findTargets,
+  handOutMade,
+  type MadeKind,
+  makeMaterial,
+  prepareMaterial,
+  warnIfUnread,
+} from './keys-material.js';
 import { entryName, type KeysContext, type KeysWork, openOrMakeStore, openStore } from './keys-work.js';
 
 /** `keys make`. */
@@ -18,6 +25,9 @@ export const makeKey: KeysWork = async (context) => {
   const store = await (recipe.issuer === undefined ? openOrMakeStore(context) : openStore(context));
   const made = await makeMaterial(context, recipe, { commonName, store });
   const entry = await store.add(name, made.material, signal);
+  warnIfUnread(made, targets, context, {
+    remedy: `dps-device keys remove --key-name ${name}, then dps-device keys make once more, with --write-key FILE`,
+  });
   return { keyStore: store.directory, entry, ...(await handOutMade(made, targets)) };
 };
 

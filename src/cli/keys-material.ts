@@ -98,6 +98,18 @@ export async function makeMaterial(
   return { material: { kind: 'x509', key: createPrivateKey(made.privateKeyPem), certificates } };
 }
 
+/** A symmetric key that was made here, and goes nowhere, is of no use: its enrollment has to have it, too. */
+export function warnIfUnread(
+  { material }: Made,
+  targets: Targets,
+  { log }: KeysContext,
+  { remedy }: { readonly remedy: string },
+): void {
+  if (material.kind !== 'symmetricKey' || targets.key !== undefined) return;
+  const line = `careful: this key was made here and written nowhere else: nobody can enroll it. To have one for the enrollment: ${remedy}`;
+  log.entry({ type: 'log', line }, line);
+}
+
 /** Writes what the options ask for, and says what of it goes into the result. */
 export async function handOutMade({ material, signingRequestPem }: Made, targets: Targets): Promise<object> {
   if (material.kind === 'symmetricKey') {

@@ -1,7 +1,14 @@
 import type { SoftwareKeyStore } from '../../hsm/software-key-store.js';
 import { UsageError } from './cli-errors.js';
 import { readGiven } from './keys-import.js';
-import { findTargets, handOutMade, type MadeKind, makeMaterial, prepareMaterial } from './keys-material.js';
+import {
+  findTargets,
+  handOutMade,
+  type MadeKind,
+  makeMaterial,
+  prepareMaterial,
+  warnIfUnread,
+} from './keys-material.js';
 import { entryName, type KeysContext, type KeysWork, openStore } from './keys-work.js';
 
 type Step = 'stage' | 'commit' | 'discard';
@@ -47,5 +54,9 @@ async function stage(context: KeysContext, store: SoftwareKeyStore, name: string
   const recipe = await prepareMaterial(context, madeKind);
   const targets = await findTargets(context);
   const made = await makeMaterial(context, recipe, { commonName: registrationId ?? name, store });
-  return { entry: await store.stage(name, made.material, signal), ...(await handOutMade(made, targets)) };
+  const entry = await store.stage(name, made.material, signal);
+  warnIfUnread(made, targets, context, {
+    remedy: 'dps-device keys rotate --step discard, then --step stage once more, with --write-key FILE',
+  });
+  return { entry, ...(await handOutMade(made, targets)) };
 }

@@ -166,7 +166,8 @@ export const KEYS_MAKE_SPEC: CommandSpec = {
   exitStatuses: EXIT_STATUSES,
   advice: ADVICE,
   notes: `Kinds:
-  symmetric-key   64 random bytes. --write-key tells the operator, who puts them into the enrollment
+  symmetric-key   64 random bytes. --write-key tells the operator, who puts them into the enrollment;
+                  without it nobody gets to know them
   csr             a private key, and a signing request for its certificate. The key never leaves;
                   once the request is signed: keys import --key-name NAME --cert-file FILE
   self-signed     a private key with a certificate that vouches for itself, for an individual
@@ -237,7 +238,7 @@ export const KEYS_DERIVE_SPEC: CommandSpec = {
     { ...NAME, help: 'Name of its entry there.' },
     SEALING_KEY,
     secretFileOption(PASSPHRASE),
-    { ...WRITE_KEY, help: 'Write the key in Base64 into this file, mode 0600.' },
+    { ...WRITE_KEY, help: 'Write the key in Base64 into this new file, mode 0600.' },
     { name: 'print-key', kind: 'switch', help: 'Print the key in Base64 on standard output, and nothing else.' },
     ...LOG,
   ],

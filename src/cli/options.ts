@@ -175,15 +175,20 @@ function pathFrom(baseDirectory: string, path: string): string {
   return baseDirectory === '.' ? path : resolve(baseDirectory, path);
 }
 
+/** What every configuration of the emulator has one of; the one of `emulator --demo` lies beside those for devices. */
+const EMULATOR_KEYS: readonly string[] = ['enrollmentGroups', 'enrollments', 'hubs', 'retryAfterSeconds', 'scopes'];
+
 function unknownKey(key: string, file: string, known: readonly string[]): ConfigurationError {
   const shown = excerptOf(key, 60);
   const nearest = nearestName(key, known);
   const kebab = key.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`);
   const advice = isSecretName(kebab)
     ? 'Secrets do not go into the configuration: write the secret into a file of its own and name that file by one of the keys that end in File.'
-    : nearest === undefined
-      ? `Known are ${known.join(', ')}.`
-      : `Did you mean ${nearest}?`;
+    : EMULATOR_KEYS.includes(key)
+      ? "It belongs to the emulator's configuration. Give the device's: emulator --demo makes some, such as x509.json."
+      : nearest === undefined
+        ? `Known are ${known.join(', ')}.`
+        : `Did you mean ${nearest}?`;
   const message = `${file}: the key ${JSON.stringify(shown)} is unknown. ${advice}`;
   return configError('ERR_DPS_CONFIG_UNKNOWN_OPTION', shown, message);
 }

@@ -154,7 +154,7 @@ export const WRITE_CONNECTION: OptionSpec = {
   name: 'write-connection',
   kind: 'path',
   placeholder: 'FILE',
-  help: 'Write the hub connection string into this file, mode 0600, all or nothing. It contains the device key; for a certificate it ends in x509=true. Replaces a regular file only.',
+  help: 'Write the hub connection string into this file, mode 0600, all or nothing. It contains the device key; for a certificate it ends in x509=true, for a TPM there is none. Replaces a regular file only.',
 };
 
 export const PROVISION_SPEC: CommandSpec = {

@@ -1,7 +1,8 @@
 import type { Provisioning, provision } from '../compose.js';
 import type { ProgressEvent } from '../core/progress.js';
 import type { ProvisionedDevice } from '../core/provisioned-device.js';
-import { DeadlineError } from '../errors.js';
+import { ConfigurationError, DeadlineError } from '../errors.js';
+import { UsageError } from './cli-errors.js';
 import type { Command, CommandContext } from './command.js';
 import type { CommandLog } from './command-log.js';
 import { EXIT } from './exit-codes.js';
@@ -57,6 +58,7 @@ async function provisionWithin(
   failureContext.optionNames = findOptionNames(PROVISION_SPEC, options, secrets);
   const settings = await readSettings(options, secrets, { io, signal });
   failureContext.lines = { identity: settings.origin };
+  if (target !== undefined && settings.provision.hsm.kind === 'tpm') throw keyStaysInTpm(options);
 
   // Of its own deadline the journey tells more than of a signal.
   const within = { ...settings.provision, deadlineMs: limit.leftMs, signal: interruption.signal };
@@ -68,6 +70,14 @@ async function provisionWithin(
   const patience = { signal: interruption.signal, limitMs: limit.leftMs };
   await handOver(`${JSON.stringify(document, undefined, 2)}\n`, io, patience);
   return EXIT.ok;
+}
+
+/** Said before the first packet: a device that is registered by then would be left without its result. */
+function keyStaysInTpm(options: Options): UsageError | ConfigurationError {
+  const option = options.label('write-connection');
+  const message = `${option}: the key of a TPM cannot leave it, so there is no connection string to write. Leave it out.`;
+  if (options.layer('write-connection') === 'flag') return new UsageError(message);
+  return new ConfigurationError({ code: 'ERR_DPS_CONFIG_OPTION', message, option });
 }
 
 /** The journey got what reading keys had left; who reads of it knows the number that he gave. */

@@ -39,13 +39,15 @@ export function forgetCommand(): Command {
         log.entry({ type: 'forgotten', state: directory }, `nothing is remembered: there is no folder ${directory}`);
         return EXIT.ok;
       }
+      const isRemembered = await hasRecord(directory, interruption.signal);
       const store = fileRecordStore({ directory });
       try {
         await store.forget(interruption.signal);
       } finally {
         await store.close();
       }
-      log.entry({ type: 'forgotten', state: directory }, `forgotten; the next start asks DPS: ${directory}`);
+      const text = isRemembered ? 'forgotten; the next start asks DPS' : 'nothing was remembered';
+      log.entry({ type: 'forgotten', state: directory }, `${text}: ${directory}`);
       return EXIT.ok;
     },
   };
@@ -56,6 +58,14 @@ function isMissing(folder: string): Promise<boolean> {
   return stat(folder).then(
     () => false,
     (error: NodeJS.ErrnoException) => error.code === 'ENOENT',
+  );
+}
+
+/** One that cannot be read is one, too. */
+function hasRecord(directory: string, signal: AbortSignal): Promise<boolean> {
+  return readStoredRecord({ directory }, signal).then(
+    ({ kind }) => kind !== 'none',
+    () => true,
   );
 }
 

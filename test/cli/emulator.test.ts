@@ -139,7 +139,8 @@ describe('dps-device emulator', () => {
     expect(await main(['emulator', '--help'], help)).toBe(0);
     const example = /Example of a configuration:\n((?: {2}.*\n)+)/.exec(help.out())?.[1] ?? '';
     const path = fileWith(example);
-    expect((await withEmulator(['--config', path], ({ ready }) => expect(ready).toBe(true))).status).toBe(0);
+    const { status, io } = await withEmulator(['--config', path], ({ ready }) => expect(ready).toBe(true));
+    expect([status, io.err()]).toEqual([0, expect.not.stringContaining('careful')]);
     const statuses = [...help.out().matchAll(/^ {2} *(\d+) {2}\S/gm)].map(([, status]) => Number(status));
     expect(statuses).toEqual([0, 64, 70, 74, 78, 130, 143]);
   });
@@ -196,6 +197,47 @@ describe('dps-device emulator', () => {
       expect(status).toBe(78);
       expect(io.err()).toContain(`port ${port} (EADDRINUSE)`);
     });
+  });
+
+  it('names the flag where one gave the port, else the key of the configuration', async () => {
+    await withEmulator([], async ({ endpoints }) => {
+      const port = endpoints.dps.mqtt.split(':')[1] ?? '';
+      const byFlag = await withEmulator(['--mqtt-port', port]);
+      expect(byFlag.io.err()).toContain('error ERR_DPS_CONFIG_OPTION: --mqtt-port: cannot listen on ');
+      expect(byFlag.io.err()).toMatch(/\n {2}option: +--mqtt-port\n/);
+      expect(byFlag.io.err()).not.toContain('ports.mqtt');
+      const path = fileWith(JSON.stringify({ ports: { mqtt: Number(port) } }));
+      const byFile = await withEmulator(['--config', path]);
+      expect([byFile.status, byFile.io.err()]).toEqual([
+        78,
+        expect.stringContaining(': ports.mqtt: cannot listen on '),
+      ]);
+    });
+  });
+
+  it('warns of keys that it made and nobody can read', async () => {
+    const symmetricKey = {};
+    const enrollments = [
+      { registrationId: 'made', attestation: { symmetricKey } },
+      { registrationId: 'by-type', attestation: { type: 'symmetricKey' } },
+      {
+        registrationId: 'given',
+        attestation: { symmetricKey: { primaryKey: Buffer.alloc(32, 7).toString('base64') } },
+      },
+    ];
+    const enrollmentGroups = [{ enrollmentGroupId: 'valves', attestation: { symmetricKey } }];
+    const scopes = [{ enrollments }, { idScope: '0ne22222222', enrollmentGroups }];
+    const { io } = await withEmulator(['--config', fileWith(JSON.stringify({ scopes }))]);
+    const warnings = io.err().match(/^careful: .*$/gm);
+    expect(warnings).toHaveLength(3);
+    for (const [index, name] of ['made', 'by-type', 'valves'].entries()) {
+      expect(warnings?.[index]).toMatch(
+        new RegExp(`^careful: the keys of ${name} were made here, .*"primaryKey".*openssl rand`),
+      );
+    }
+    const stateFile = join(temporaryFolder(), 'state.json');
+    const kept = await withEmulator(['--config', fileWith(JSON.stringify({ enrollments, stateFile }))]);
+    expect([kept.status, kept.io.err()]).toEqual([0, expect.not.stringContaining('careful')]);
   });
 
   it('tells every option in its help', async () => {

@@ -15,12 +15,15 @@ async function notesOf(flags: readonly string[], env: Record<string, string> = {
 
 describe('the notes of keys', () => {
   it('are lines for people, or JSON, or not made, as the options say, in the environment, too', async () => {
-    const told = [expect.stringMatching(/^made the key file /), expect.stringMatching(/^made the key store /)];
+    const told = [/^made the key file /, /^made the key store /, /^careful: /].map((each) =>
+      expect.stringMatching(each),
+    );
     expect(await notesOf([])).toEqual(told);
     for (const json of [await notesOf(['--json-log']), await notesOf([], { DPS_JSON_LOG: '1' })]) {
       expect(json.map((line) => JSON.parse(line))).toMatchObject([
         { line: 'key file made' },
         { line: 'key store made' },
+        { line: expect.stringMatching(/^careful: /) },
       ]);
     }
     expect(await notesOf(['--quiet'])).toEqual([]);

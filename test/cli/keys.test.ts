@@ -214,6 +214,27 @@ describe('keys make', () => {
     expect(existsSync(store)).toBe(false);
   });
 
+  it('says that a key made without --write-key is nowhere else, and what to do', async () => {
+    const { folder, flags } = bench();
+    const made = await keys(['make', '--key-name', 'a', '--kind', 'symmetric-key', ...flags]);
+    expect(made.status).toBe(EXIT.ok);
+    expect(made.io.err()).toMatch(
+      /\ncareful: .* nobody can enroll it\. .* keys remove .* keys make .* --write-key FILE\n$/,
+    );
+    const staging = ['rotate', '--key-name', 'a', '--step', 'stage', ...flags];
+    const staged = await keys(staging);
+    expect(staged.io.err()).toMatch(/^careful: .* keys rotate --step discard, .* --write-key FILE\n$/);
+    const discarding = ['rotate', '--key-name', 'a', '--step', 'discard', ...flags];
+    await succeed(discarding);
+    expect((await keys([...staging, '--quiet'])).io.err()).toBe('');
+    await succeed(discarding);
+    const written = await keys([...staging, '--write-key', join(folder, 'a.key')]);
+    expect([written.status, written.io.err()]).toEqual([EXIT.ok, '']);
+    await succeed(discarding);
+    const given = await keys([...staging, '--symmetric-key-file', join(folder, 'a.key')]);
+    expect([given.status, given.io.err()]).toEqual([EXIT.ok, '']);
+  });
+
   it('never replaces a file that may hold a key', async () => {
     const { folder, store, flags } = bench();
     const target = join(folder, 'sensor-17.key');

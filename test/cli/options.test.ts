@@ -217,6 +217,8 @@ describe('configuration file', () => {
     [{ idScop: 'x' }, 'the key "idScop" is unknown. Did you mean idScope?'],
     [{ 'id-scope': 'x' }, 'the key "id-scope" is unknown. Did you mean idScope?'],
     [{ config: 'x' }, 'the key "config" is unknown.'],
+    [{ retryAfterSeconds: 1 }, 'the key "retryAfterSeconds" is unknown. It belongs to the emulator\'s configuration'],
+    [{ enrollments: [] }, 'the key "enrollments" is unknown. It belongs to the emulator\'s configuration'],
     [{ ['__proto__']: 'x' }, 'the key "__proto__" is unknown. Known are idScope, '],
     [{ deviceKey: 'S3CRET' }, 'the key "deviceKey" is unknown. Secrets do not go into the configuration'],
     [{ idScope: 5 }, 'idScope: it must be a text.'],

@@ -174,6 +174,18 @@ describe('--write-connection', () => {
     expect(readdirSync(join(path, '..'))).toEqual(['file']);
   });
 
+  it('refuses before the work a TPM, whose key cannot leave it', async () => {
+    const tpm = ['--id-scope', '0ne1', '--registration-id', 'dev-1', '--tpm', 'tpm2:/dev/tpmrm0'];
+    const path = join(temporaryFolder(), 'connection');
+    const byFlag = await run([...tpm, '--write-connection', path]);
+    expect([byFlag.status, byFlag.io.out(), byFlag.options]).toEqual([64, '', undefined]);
+    expect(byFlag.io.err()).toMatch(/^error: --write-connection: .* TPM.*[Ll]eave it out\.\nTry: /);
+    const byEnvironment = await run(tpm, { env: { DPS_WRITE_CONNECTION: path } });
+    expect([byEnvironment.status, byEnvironment.options]).toEqual([78, undefined]);
+    expect(byEnvironment.io.err()).toContain('error ERR_DPS_CONFIG_OPTION: DPS_WRITE_CONNECTION: ');
+    expect((await run(tpm)).status).toBe(0);
+  });
+
   it('refuses before the work what is not a place for a file', async () => {
     const folder = temporaryFolder();
     mkdirSync(join(folder, 'sub'));

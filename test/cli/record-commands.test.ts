@@ -141,6 +141,14 @@ describe('dps-device forget', () => {
     expect(existsSync(directory)).toBe(false);
   });
 
+  it('says that there was nothing to forget, once and again', async () => {
+    const directory = await folderWith(sampleRecord(1));
+    const first = await call('forget', ['--state', directory]);
+    expect(first.io.err()).toBe(`forgotten; the next start asks DPS: ${directory}\n`);
+    const again = await call('forget', ['--state', directory]);
+    expect([again.status, again.io.err()]).toEqual([0, `nothing was remembered: ${directory}\n`]);
+  });
+
   it('ends in 75 while the folder is in use, and leaves the record', async () => {
     const { directory } = await storeWith(sampleRecord(1));
     const { status, io } = await call('forget', ['--state', directory]);
