@@ -14,20 +14,33 @@ export type SecretSource = string | { readonly file: string };
 /** The options as a bag to look into, whatever the caller handed over. */
 export type OptionBag = Readonly<Record<string, unknown>>;
 
-/** @throws {ConfigurationError} when `options` is no object, or has a name that is not in `known`. */
-export function checkOptionNames(options: unknown, known: readonly string[], taker: string): OptionBag {
+/**
+ * @param unsaid names that are taken, too, and not worth telling who mistyped another: those for tests.
+ * @throws {ConfigurationError} when `options` is no object, or has a name that is in neither list.
+ */
+export function checkOptionNames(
+  options: unknown,
+  known: readonly string[],
+  taker: string,
+  unsaid: readonly string[] = [],
+): OptionBag {
   if (typeof options !== 'object' || options === null) {
     const message = `Option hsm must be an object: ${taker} takes ${known.join(', ')}.`;
     throw new ConfigurationError({ code: 'ERR_DPS_CONFIG_OPTION', message, option: 'hsm' });
   }
   for (const name of Object.keys(options)) {
-    if (known.includes(name)) continue;
-    const nearest = nearestName(name, known);
+    if (known.includes(name) || unsaid.includes(name)) continue;
+    const nearest = nearestName(name, known) ?? lengthened(name, known);
     const advice = nearest === undefined ? `Known are ${known.join(', ')}.` : `Did you mean hsm.${nearest}?`;
     const message = `Option ${JSON.stringify(`hsm.${name}`)} is unknown to ${taker}. ${advice}`;
     throw optionError('ERR_DPS_CONFIG_UNKNOWN_OPTION', name, message);
   }
   return options as OptionBag;
+}
+
+/** `dir` for `directory`. */
+function lengthened(given: string, known: readonly string[]): string | undefined {
+  return given.length < 3 ? undefined : known.find((name) => name.startsWith(given));
 }
 
 /** @throws {ConfigurationError} when the option is given and is no text, or empty. */

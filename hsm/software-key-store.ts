@@ -12,12 +12,14 @@ import {
   discardKey,
   type EntryContent,
   newEntry,
+  stageCertificates,
   stageKey,
 } from './key-store/entry-change.js';
+import { damagedEntry, explainDamage } from './key-store/entry-damage.js';
 import { entryHsm, type KeyStoreHsm } from './key-store/entry-hsm.js';
 import { type FoundContent, type ListedEntry, listEntries } from './key-store/entry-list.js';
 import { type EntrySummary, summarizeEntry } from './key-store/entry-summary.js';
-import type { KeyMaterial } from './key-store/key-material.js';
+import { checkMaterial, type KeyMaterial } from './key-store/key-material.js';
 import { type KeyStoreOperation, keyStoreError } from './key-store/key-store-error.js';
 import type { KeyStoreHsmOptions, KeyStoreOptions } from './key-store/key-store-options.js';
 import {
@@ -38,7 +40,8 @@ export type { KeyStoreHsmOptions, KeyStoreOptions } from './key-store/key-store-
 export { type CredentialSource, makeKeyFile, type SealingOptions } from './key-store/sealing-secret.js';
 export { makePrivateKey, makeSigningRequest, type PrivateKeyAlgorithm } from './key-store/signing-request.js';
 
-const OPTION_NAMES = ['directory', 'create', 'clock', 'io', 'processes', ...SEALING_OPTION_NAMES];
+const OPTION_NAMES = ['directory', 'create', ...SEALING_OPTION_NAMES];
+const TEST_OPTION_NAMES = ['clock', 'io', 'processes'];
 const HSM_OPTION_NAMES = OPTION_NAMES.filter((name) => name !== 'create').concat('entry');
 
 /**
@@ -50,12 +53,12 @@ const HSM_OPTION_NAMES = OPTION_NAMES.filter((name) => name !== 'create').concat
  * @throws {CancelledError} when the signal aborts.
  */
 export async function openKeyStore(options: KeyStoreOptions, signal?: CancelSignal): Promise<SoftwareKeyStore> {
-  const bag = checkOptionNames(options, OPTION_NAMES, 'the key store');
+  const bag = checkOptionNames(options, OPTION_NAMES, 'the key store', TEST_OPTION_NAMES);
   const files = new StoreFiles(readDirectory(bag), options);
   // First: whoever named a wrong folder is told so, not asked for a passphrase.
   const found = await files.findHeader(signal);
   if (found === undefined && options.create !== true) throw missingStore(files.directory);
-  const secret = await readSealingSecret(bag, signal);
+  const secret = await readSealingSecret(bag, found === undefined ? 'seal' : 'open', signal);
   try {
     const key =
       found === undefined
@@ -73,7 +76,7 @@ export async function openKeyStore(options: KeyStoreOptions, signal?: CancelSign
  * @throws as `openKeyStore` and `SoftwareKeyStore.hsm` do.
  */
 export async function keyStoreHsm(options: KeyStoreHsmOptions, signal?: CancelSignal): Promise<KeyStoreHsm> {
-  const bag = checkOptionNames(options, HSM_OPTION_NAMES, 'the key store');
+  const bag = checkOptionNames(options, HSM_OPTION_NAMES, 'the key store', TEST_OPTION_NAMES);
   const name = requiredText(bag, 'entry', 'the name of the entry with the key of this device');
   checkName(name);
   const { entry: _, ...storeOptions } = options;
@@ -90,13 +93,17 @@ export async function listSealedEntries(
   options: Pick<KeyStoreOptions, 'directory' | 'io' | 'processes'>,
   signal?: CancelSignal,
 ): Promise<ListedEntry[]> {
-  const files = new StoreFiles(readDirectory(checkOptionNames(options, OPTION_NAMES, 'the key store')), options);
+  const files = new StoreFiles(
+    readDirectory(checkOptionNames(options, OPTION_NAMES, 'the key store', TEST_OPTION_NAMES)),
+    options,
+  );
   const found = await files.findHeader(signal);
   if (found === undefined) throw missingStore(files.directory);
   const { storeId } = found.header;
-  return listEntries(files, signal, ({ bytes }, name) => {
+  const entries = await listEntries(files, signal, ({ bytes }, name) => {
     return readEntryLabel(bytes, { path: files.entryPath(name), storeId, name }).label;
   });
+  return explainDamage(entries, files, signal);
 }
 
 /** An open store. Nothing in it can be printed. Its methods may be called at any time; changes wait for one another. */
@@ -120,7 +127,8 @@ export class SoftwareKeyStore {
   /** Every entry, each opened; one that cannot be used says why, and does not keep the others from being listed. */
   async list(signal?: CancelSignal): Promise<ListedEntry[]> {
     const key = this.#openKey('list key store');
-    return listEntries(this.#files, signal, (content, name) => this.#open(key, name, content));
+    const entries = await listEntries(this.#files, signal, (content, name) => this.#open(key, name, content));
+    return explainDamage(entries, this.#files, signal);
   }
 
   /** @throws {HsmError} `ERR_DPS_HSM_ENTRY_MISSING`, `ERR_DPS_HSM_STORE_DAMAGED`. */
@@ -154,8 +162,12 @@ export class SoftwareKeyStore {
     throw keyStoreError('ERR_DPS_HSM_OPERATION', 'read entry', message);
   }
 
-  /** @throws {HsmError} `ERR_DPS_HSM_ENTRY_EXISTS`; {StoreError} when it cannot be written. */
+  /**
+   * @throws {HsmError} `ERR_DPS_HSM_ENTRY_EXISTS`; {StoreError} when it cannot be written.
+   * @throws {ConfigurationError} `ERR_DPS_CONFIG_OPTION` when `material` is none.
+   */
   async add(name: string, material: KeyMaterial, signal?: CancelSignal): Promise<EntrySummary> {
+    checkMaterial(material);
     return this.#change(name, signal, (entry) => {
       if (entry === undefined) return newEntry(name, material);
       const message = `There is an entry ${name} already. Give another name; roll its key (dps-device keys rotate); or remove it first.`;
@@ -168,7 +180,20 @@ export class SoftwareKeyStore {
     return this.#change(name, signal, (entry) => stageKey(this.#found(name, entry), material));
   }
 
-  /** Gives a key the certificate that was made from its signing request, or a renewed one; the leaf first. */
+  /**
+   * Puts a renewed certificate for the key in use beside the one in use, then `commit` or `discard`; or gives a staged key
+   * the certificate that it waits for. The leaf first.
+   */
+  async stageCertificates(
+    name: string,
+    certificates: readonly X509Certificate[],
+    place: string,
+    signal?: CancelSignal,
+  ): Promise<EntrySummary> {
+    return this.#change(name, signal, (entry) => stageCertificates(this.#found(name, entry), certificates, place));
+  }
+
+  /** Gives a key the certificate that was made from its signing request, or a renewed one at once; the leaf first. */
   attach(
     name: string,
     certificates: readonly X509Certificate[],
@@ -206,7 +231,8 @@ export class SoftwareKeyStore {
    */
   async seal(options: SealingOptions, signal?: CancelSignal): Promise<void> {
     const key = this.#openKey('seal key store');
-    const secret = await readSealingSecret(checkOptionNames(options, SEALING_OPTION_NAMES, 'the seal'), signal);
+    const bag = checkOptionNames(options, SEALING_OPTION_NAMES, 'the seal');
+    const secret = await readSealingSecret(bag, 'seal', signal);
     try {
       checkNewSecret(secret);
       const header = await sealHeader(key, secret, signal);
@@ -247,7 +273,10 @@ export class SoftwareKeyStore {
         const changed = next(entry);
         if (changed === undefined) return summarizeEntry(this.#found(name, entry));
         const sealed = { ...changed, generation: (entry?.generation ?? 0) + 1 };
-        await file.write(sealEntry(key.storeId, key.dataKey, sealed), signal);
+        const bytes = sealEntry(key.storeId, key.dataKey, sealed);
+        await file.write(bytes, signal);
+        // A new key is nowhere else: it needs its spare copy now, not with the next change.
+        if (entry === undefined) await file.write(bytes, signal);
         return summarizeEntry(sealed);
       }),
     );
@@ -353,9 +382,4 @@ async function openStoreKey(
 function missingStore(directory: string): Error {
   const message = `There is no key store in ${directory}. Check the path, or make one: dps-device keys make --key-store ${quoteForShell(directory)}`;
   return keyStoreError('ERR_DPS_HSM_STORE_MISSING', 'open key store', message);
-}
-
-function damagedEntry(name: string, what: string): Error {
-  const message = `The entry ${name} cannot be read: ${what} Put its files back from a backup; or remove it and give it its key again: dps-device keys remove --key-name ${name}`;
-  return keyStoreError('ERR_DPS_HSM_STORE_DAMAGED', 'read entry', message);
 }

@@ -6,23 +6,23 @@ import { resolveDpsEndpoint } from './core/identifiers.js';
 import type { ProgressEvent } from './core/progress.js';
 import type { ProvisionedDevice } from './core/provisioned-device.js';
 import type { RecordStore } from './core/store.js';
+import { type ConfigurationError, isDpsError } from './errors.js';
 import { LastingSession } from './hub/lasting-session.js';
 import { dpsTransports, hubTransports, type TransportSettings } from './named-transports.js';
 import { proxyRule } from './net/proxy-choice.js';
-import { checkedClock } from './own-clock.js';
+import { checkedClock, checkedRandom } from './own-clock.js';
 import { ProgressLog } from './progress-log.js';
 import { bounded as boundedIdentity, provisionWith } from './provision.js';
 import {
-  checkProvisionOptions,
-  checkRunOptions,
   type HsmDescription,
   isHsmObject,
-  isSignal,
   type ProvisionOptions,
   type RunOptions,
+  readProvisionOptions,
+  readRunOptions,
 } from './provision-options.js';
 import type { ProvisioningParts } from './provisioning-parts.js';
-import { type ReprovisionTriggers, type RunningDevice, runWith } from './run.js';
+import { type RunningDevice, runWith } from './run.js';
 import { systemClock } from './system-clock.js';
 import { PACKAGE_VERSION } from './version.js';
 
@@ -46,7 +46,7 @@ const DEFAULT_TOKEN_LIFE_SECONDS = 3_600;
  */
 export function provision(options: ProvisionOptions): Provisioning {
   const log = new ProgressLog();
-  const device = composeParts(() => checkProvisionOptions(options), options).then(
+  const device = composeParts(readProvisionOptions(options)).then(
     (parts) => provisionWith(parts, log),
     (error: unknown) => {
       log.end();
@@ -68,28 +68,28 @@ export function provision(options: ProvisionOptions): Provisioning {
  * `close()`. Everything that goes wrong is in the promises of what it returns, never thrown.
  */
 export function run(options: RunOptions): RunningDevice {
-  const given = Object(options) as RunOptions;
-  const { reprovisionOn, onStrayError, signal } = given;
+  const given = readRunOptions(options);
+  const { reprovisionOn, onStrayError, signal } = isDpsError(given) ? ({} as Partial<RunOptions>) : given;
   return runWith({
-    makeParts: (ownSignal) => composeParts(() => checkRunOptions(options), given, ownSignal),
+    makeParts: (ownSignal) => composeParts(given, ownSignal),
     makeHandle: (onTwin, onClose) => {
-      const session = new LastingSession({ onTwin, onClose, onStrayError });
+      const session = new LastingSession({ onTwin, onClose, onStrayError, orderMethod: reprovisionOn?.method });
       return { session, attach: (next) => session.attach(next), end: (error) => session.end(error) };
     },
     log: new ProgressLog(),
-    signal: isSignal(signal) ? signal : undefined,
-    triggers: Object(reprovisionOn) as ReprovisionTriggers,
+    signal,
+    triggers: reprovisionOn ?? {},
   });
 }
 
 async function composeParts(
-  check: () => void,
-  options: ProvisionOptions & Pick<RunOptions, 'onStrayError'>,
-  signal: AbortSignal | undefined = options?.signal,
+  options: RunOptions | ConfigurationError,
+  ownSignal?: AbortSignal,
 ): Promise<ProvisioningParts> {
-  check();
+  if (isDpsError(options)) throw options;
+  const signal = ownSignal ?? options.signal;
   const clock = options.clock === undefined ? systemClock : checkedClock(options.clock);
-  const random = options.random ?? Math.random;
+  const random = options.random === undefined ? Math.random : checkedRandom(options.random);
   const connectTimeoutMs = options.connectTimeoutMs ?? DEFAULT_CONNECT_TIMEOUT_MS;
   const requestTimeoutMs = options.requestTimeoutMs ?? DEFAULT_REQUEST_TIMEOUT_MS;
   const tokenLifeSeconds = options.tokenLifeSeconds ?? DEFAULT_TOKEN_LIFE_SECONDS;
@@ -121,6 +121,7 @@ async function composeParts(
     idScope: options.idScope,
     endpoint: resolveDpsEndpoint(options.endpoint ?? 'public'),
     hsm,
+    ...(isHsmObject(options.hsm) ? {} : { closeHsm: async () => hsm.close?.().catch(() => undefined) }),
     dps: dps.first,
     otherDps: dps.others,
     hub: hub.first,

@@ -302,7 +302,7 @@ export class RegistrationRejectedError extends DpsError {
   }
 }
 
-/** The caller's signal ended the work. `state` is the machine's state at that moment. */
+/** The caller's signal ended the work. `state` says for programs what was going on then, the message says it for people. */
 export class CancelledError extends DpsError {
   static override readonly name: string = 'CancelledError';
   override readonly name: string = 'CancelledError';
@@ -310,13 +310,15 @@ export class CancelledError extends DpsError {
 
   constructor(options: {
     readonly state: string;
+    /** What was going on, as it reads after "while". Default: `state`. */
+    readonly doing?: string;
     /** What it was waiting for to pass, if anything. */
     readonly after?: DpsError | undefined;
     readonly cause?: unknown;
   }) {
-    const { state, after, cause } = options;
+    const { state, doing = state, after, cause } = options;
     const failure = after === undefined ? '' : ` The last failure before that: ${after.message}`;
-    super({ code: 'ERR_DPS_CANCELLED', message: `Cancelled while ${state}.${failure}`, cause }, true);
+    super({ code: 'ERR_DPS_CANCELLED', message: `Cancelled while ${doing}.${failure}`, cause }, true);
     this.state = state;
   }
 }
@@ -330,15 +332,17 @@ export class DeadlineError extends DpsError {
 
   constructor(options: {
     readonly state: string;
+    /** What was going on, as it reads after "while". Default: `state`. */
+    readonly doing?: string;
     readonly deadlineMs: number;
     /** What the service asked to wait, when that alone outlives the deadline. */
     readonly askedWaitMs?: number;
     readonly cause?: unknown;
   }) {
-    const { state, deadlineMs, askedWaitMs, cause } = options;
+    const { state, doing = state, deadlineMs, askedWaitMs, cause } = options;
     const what =
       askedWaitMs === undefined
-        ? `Not finished within ${deadlineMs} ms; the last state was ${state}. Allow more time${cause === undefined ? '' : ', or look at the cause'}.`
+        ? `Not finished within ${deadlineMs} ms: time ran out while ${doing}. Allow more time${cause === undefined ? '' : ', or look at the cause'}.`
         : `The service asked to wait ${askedWaitMs} ms, which does not fit into what is left of the ${deadlineMs} ms allowed. Allow more time, or try again later.`;
     super({ code: 'ERR_DPS_DEADLINE', message: what, cause }, true);
     this.state = state;

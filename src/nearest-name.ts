@@ -1,3 +1,5 @@
+import { excerptOf } from './core/json-body.js';
+
 /** What is longer is no slip of the finger, and comparing takes time by the product of both lengths. */
 const MAX_NAME_CHARACTERS = 64;
 
@@ -14,6 +16,19 @@ export function nearestName(given: string, known: readonly string[]): string | u
     }
   }
   return best;
+}
+
+const SHOWN_CHARACTERS = 60;
+
+/** The beginning of a name that somebody gave, fit for a message. */
+export function shownName(given: string): string {
+  return excerptOf(given, SHOWN_CHARACTERS);
+}
+
+/** What to say of a name that is not known. */
+export function knownNamesHint(given: string, known: readonly string[]): string {
+  const nearest = nearestName(given, known);
+  return nearest === undefined ? `Known are ${known.join(', ')}.` : `Did you mean ${nearest}?`;
 }
 
 /** Levenshtein distance, one row at a time. */

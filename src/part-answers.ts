@@ -1,7 +1,9 @@
 import type { HubSession } from './core/hub.js';
+import { checkRecord } from './core/record.js';
 import type { LoadedRecord } from './core/store.js';
+import { wordsOf } from './core/thrown-words.js';
 import type { DpsChallenge, DpsConnection, DpsReply } from './core/transport.js';
-import { ConfigurationError } from './errors.js';
+import { ConfigurationError, isDpsError, StoreError } from './errors.js';
 import { kindOf } from './value-kind.js';
 
 /** Parts of the application's own may answer anything: what they give is looked at before it is used. */
@@ -44,12 +46,16 @@ export function checkedWholeSession(session: HubSession): HubSession {
   throw wrongPart('hubTransport', 'open()', `a session with ${absent}()`, session);
 }
 
-/** @throws {ConfigurationError} `ERR_DPS_CONFIG_OPTION` for what is no finding of a store. */
+/**
+ * A record that cannot be used is a damaged one: the device registers anew, as it does when bytes are damaged.
+ *
+ * @throws {ConfigurationError} `ERR_DPS_CONFIG_OPTION` for what is no finding of a store.
+ */
 export function checkedLoad(loaded: unknown): LoadedRecord {
   if (isObject(loaded)) {
     if (loaded.kind === 'none') return loaded as never;
     if (loaded.kind === 'damaged' && typeof loaded.what === 'string') return loaded as never;
-    if (loaded.kind === 'record' && isRecord(loaded.record)) return loaded as never;
+    if (loaded.kind === 'record' && isObject(loaded.record)) return readRecord(loaded.record, loaded.damaged);
   }
   throw wrongPart(
     'state',
@@ -59,13 +65,32 @@ export function checkedLoad(loaded: unknown): LoadedRecord {
   );
 }
 
-/** As far as the journey looks into it. */
-function isRecord(record: unknown): boolean {
-  if (!isObject(record) || !isObject(record.binding) || !isObject(record.assignment)) return false;
-  const { endpoint, idScope, registrationId, attestation } = record.binding;
-  const { assignedHub, deviceId } = record.assignment;
-  const texts = [endpoint, idScope, registrationId, attestation, assignedHub, deviceId];
-  return texts.every((text) => typeof text === 'string') && Number.isInteger(record.slot) && isTwin(record.twin);
+/**
+ * Asks a store for something that it may fail to do.
+ *
+ * @throws {StoreError} `ERR_DPS_STORE_UNREADABLE`, `_UNWRITABLE` for whatever it throws that is no error of this package.
+ */
+export async function askStore<T>(operation: 'read' | 'write', ask: () => Promise<T>): Promise<T> {
+  try {
+    return await ask();
+  } catch (error) {
+    if (isDpsError(error)) throw error;
+    const [code, method] = STORE_FAILURES[operation];
+    const message = `${method} of the object given as state failed: ${wordsOf(error)}`;
+    throw new StoreError({ code, message, operation, path: 'record', cause: error });
+  }
+}
+
+const STORE_FAILURES = {
+  read: ['ERR_DPS_STORE_UNREADABLE', 'load()'],
+  write: ['ERR_DPS_STORE_UNWRITABLE', 'save()'],
+} as const;
+
+function readRecord(record: object, beside: unknown): LoadedRecord {
+  const reading = checkRecord(record);
+  if (reading.kind === 'record') return { ...reading, ...(typeof beside === 'string' ? { damaged: beside } : {}) };
+  const what = reading.kind === 'damaged' ? reading.what : 'The record is of a later format.';
+  return { kind: 'damaged', what: typeof beside === 'string' ? `${what} ${beside}` : what };
 }
 
 function isTwin(twin: unknown): boolean {

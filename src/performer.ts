@@ -1,3 +1,4 @@
+import { withinGrace } from './close-grace.js';
 import type { Now } from './core/clock.js';
 import type { HubOpenParameters, HubSession } from './core/hub.js';
 import {
@@ -21,11 +22,8 @@ import { unreachable } from './core/unreachable.js';
 import type { DpsError } from './errors.js';
 import { isDpsError, TransportError } from './errors.js';
 import { activateChallenge, commitIdentity, makeCredential, stageIdentity } from './hsm-orders.js';
-import { checkedConnection, checkedLoad, checkedReply, checkedSession } from './part-answers.js';
+import { askStore, checkedConnection, checkedLoad, checkedReply, checkedSession } from './part-answers.js';
 import { dpsTransportOf, hubTransportOf, type ProvisioningParts } from './provisioning-parts.js';
-
-/** What a part of the application's own may take to close. */
-const CLOSE_GRACE_MS = 5_000;
 
 /** What becomes of what the machine orders, apart from the work itself. */
 export interface Audience {
@@ -108,16 +106,8 @@ export class Performer {
 
   /** A part of the application's own may never finish closing: the journey ends all the same. */
   #closed(): Promise<void> {
-    return new Promise((resolve) => {
-      const stopTimer = this.#parts.clock.after(CLOSE_GRACE_MS, () => {
-        this.#patience.abort(new Error('took too long to close'));
-        resolve();
-      });
-      void Promise.allSettled(this.#closings).then(() => {
-        stopTimer();
-        resolve();
-      });
-    });
+    const tooLong = (): void => this.#patience.abort(new Error('took too long to close'));
+    return withinGrace(this.#parts.clock, Promise.allSettled(this.#closings), tooLong);
   }
 
   #now(): Now {
@@ -212,14 +202,17 @@ export class Performer {
   }
 
   async #loadRecord(ticket: number, signal: AbortSignal): Promise<JourneyInput> {
-    return { type: 'RecordLoaded', ticket, loaded: checkedLoad(await this.#store().load(signal)) };
+    const store = this.#store();
+    const loaded = checkedLoad(await askStore('read', () => store.load(signal)));
+    return { type: 'RecordLoaded', ticket, loaded };
   }
 
   async #saveRecord(
     { ticket, record }: Extract<JourneyEffect, { type: 'SaveRecord' }>,
     signal: AbortSignal,
   ): Promise<JourneyInput> {
-    await this.#store().save(record, signal);
+    const store = this.#store();
+    await askStore('write', () => store.save(record, signal));
     return { type: 'RecordSaved', ticket };
   }
 

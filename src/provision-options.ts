@@ -9,17 +9,31 @@ import { hostNameProblem, idScopeProblem, modelIdProblem, resolveDpsEndpoint } f
 import type { RecordStore } from './core/store.js';
 import type { DpsTransport } from './core/transport.js';
 import type { JsonValue } from './core/twin.js';
-import { ConfigurationError, type DpsErrorCode } from './errors.js';
-import { nearestName } from './nearest-name.js';
-import { folderProblem } from './path-like.js';
-import type { ReprovisionTriggers } from './run.js';
+import type { ConfigurationError } from './errors.js';
+import { knownNamesHint, shownName } from './nearest-name.js';
 import {
-  DPS_TRANSPORTS,
-  type DpsTransportName,
-  HUB_TRANSPORTS,
-  type HubTransportName,
-  namesProblem,
-} from './transport-names.js';
+  type Check,
+  caProblem,
+  functionProblem,
+  hsmProblem,
+  isObject,
+  methods,
+  plainHsm,
+  plainPayload,
+  plainTriggers,
+  positive,
+  problem,
+  signalProblem,
+  startSpreadProblem,
+  stateProblem,
+  text,
+  tokenLifeProblem,
+  transport,
+  triggersProblem,
+} from './option-checks.js';
+import { plainList, readingOption } from './plain-options.js';
+import type { ReprovisionTriggers } from './run.js';
+import { DPS_TRANSPORTS, type DpsTransportName, HUB_TRANSPORTS, type HubTransportName } from './transport-names.js';
 import { kindOf } from './value-kind.js';
 
 /** An HSM by description; the code behind it is loaded when it is used. */
@@ -93,18 +107,6 @@ export interface RunOptions extends ProvisionOptions {
   readonly onStrayError?: (error: unknown, origin: string) => void;
 }
 
-/** A token must outlive a slow connection attempt, or no request would ever be sent with it. */
-const MIN_TOKEN_LIFE_SECONDS = 60;
-/** More is a slip of units. */
-const MAX_TOKEN_LIFE_SECONDS = 366 * 24 * 3_600;
-/** DPS takes messages of up to 96 KB (documented limit). */
-const MAX_PAYLOAD_BYTES = 96 * 1024;
-
-/** A day: more is a slip of units. */
-const MAX_START_SPREAD_MS = 24 * 3_600_000;
-
-/** One check an option: what is wrong with a value that was given, if anything. */
-type Check = (value: unknown) => string | undefined;
 type Checks<Options> = { readonly [Name in keyof Required<Options>]: Check };
 
 const PROVISION_CHECKS: Checks<ProvisionOptions> = {
@@ -119,7 +121,8 @@ const PROVISION_CHECKS: Checks<ProvisionOptions> = {
   reprovision: (value) => (typeof value === 'boolean' ? undefined : `it must be true or false, not ${kindOf(value)}.`),
   startSpreadMs: startSpreadProblem,
   ca: caProblem,
-  payload: payloadProblem,
+  // Looked at when it is read.
+  payload: () => undefined,
   modelId: text(modelIdProblem),
   deadlineMs: positive(),
   connectTimeoutMs: positive(),
@@ -136,31 +139,64 @@ const RUN_CHECKS: Checks<RunOptions> = {
   onStrayError: functionProblem,
 };
 
+/** What has members of its own. Anything else is a single value, or a part of the application's own, and is taken as it is. */
+const COPIES: { readonly [Name in keyof RunOptions]?: (value: unknown) => unknown } = {
+  hsm: plainHsm,
+  transport: plainList,
+  hubTransport: plainList,
+  ca: plainList,
+  payload: plainPayload,
+  reprovisionOn: plainTriggers,
+};
+
 /**
- * Checks every option before the first packet.
+ * Reads every option, once, and checks what was read, before the first packet. Never throws.
  *
- * @throws {ConfigurationError} that names the option, what was expected and, for an unknown one, the nearest known.
+ * @returns what is wrong: the option, what was expected and, for an unknown one, the nearest known; or the options as they
+ *   were read, which is what counts from then on.
  */
-export function checkProvisionOptions(options: unknown): asserts options is ProvisionOptions {
-  checkOptions(options, PROVISION_CHECKS, 'provision()');
+export function readProvisionOptions(options: unknown): ProvisionOptions | ConfigurationError {
+  return readOptions<ProvisionOptions>(options, PROVISION_CHECKS, 'provision()');
 }
 
 /** The same for `run()`. */
-export function checkRunOptions(options: unknown): asserts options is RunOptions {
-  checkOptions(options, RUN_CHECKS, 'run()');
+export function readRunOptions(options: unknown): RunOptions | ConfigurationError {
+  return readOptions<RunOptions>(options, RUN_CHECKS, 'run()');
 }
 
-function checkOptions(options: unknown, checks: Readonly<Record<string, Check>>, call: string): void {
-  if (!isObject(options)) {
+function readOptions<Options>(given: unknown, checks: Checks<Options>, call: string): Options | ConfigurationError {
+  try {
+    return readingOption('options', () => {
+      const options = plainOptions(given, checks, call);
+      checkOptions(options, checks);
+      return options as Options;
+    });
+  } catch (error) {
+    return error as ConfigurationError;
+  }
+}
+
+function plainOptions(given: unknown, checks: Readonly<Record<string, Check>>, call: string): Record<string, unknown> {
+  if (!isObject(given)) {
     throw problem(
       'ERR_DPS_CONFIG_OPTION',
       'options',
-      `${call} takes one object, at least { idScope, hsm }, not ${kindOf(options)}.`,
+      `${call} takes one object, at least { idScope, hsm }, not ${kindOf(given)}.`,
     );
   }
-  for (const name of Object.keys(options)) {
+  for (const name of Object.keys(given)) {
     if (!Object.hasOwn(checks, name)) throw unknownOption(name, checks);
   }
+  const copies: Readonly<Record<string, (value: unknown) => unknown>> = COPIES;
+  const read = (name: string): unknown => {
+    const value = given[name];
+    const copy = copies[name];
+    return value === undefined || copy === undefined ? value : copy(value);
+  };
+  return Object.fromEntries(Object.keys(checks).map((name) => [name, readingOption(name, () => read(name))]));
+}
+
+function checkOptions(options: Readonly<Record<string, unknown>>, checks: Readonly<Record<string, Check>>): void {
   if (options.idScope === undefined)
     throw missing('idScope', 'the ID scope from the overview page of the DPS instance');
   if (options.hsm === undefined) {
@@ -171,7 +207,8 @@ function checkOptions(options: unknown, checks: Readonly<Record<string, Check>>,
   }
   for (const [name, check] of Object.entries(checks)) {
     const value = options[name];
-    const wrong = value === undefined ? undefined : check(value);
+    // Of a part of the application's own it is seen whether it has its methods.
+    const wrong = value === undefined ? undefined : readingOption(name, () => check(value));
     if (wrong !== undefined) throw problem('ERR_DPS_CONFIG_OPTION', name, `Option ${name}: ${wrong}`);
   }
   if (isObject(options.hsm) && options.hsm.kind === 'tpm') checkTpmTransport(options.transport);
@@ -189,134 +226,6 @@ export function isHsmObject(hsm: Hsm | HsmDescription): hsm is Hsm {
   return 'registrationId' in hsm && typeof hsm.registrationId === 'function';
 }
 
-function hsmProblem(value: unknown): string | undefined {
-  if (!isObject(value)) return `it must be an object, not ${kindOf(value)}.`;
-  const kinds: Readonly<Record<string, readonly string[]>> = {
-    symmetricKey: ['sign'],
-    x509: ['tlsCredential'],
-    tpm: ['endorsement', 'activate', 'sign', 'stage', 'commit', 'discard'],
-  };
-  const { kind, registrationId } = value;
-  // What an entry of a key store is, the store says.
-  if (kind === 'keyStore') return undefined;
-  const needed = typeof kind === 'string' && Object.hasOwn(kinds, kind) ? kinds[kind] : undefined;
-  if (needed === undefined) return `kind must be one of ${[...Object.keys(kinds), 'keyStore'].join(', ')}.`;
-  const isOwn = needed.some((name) => typeof value[name] === 'function');
-  if (!isOwn && typeof registrationId !== 'function') return undefined;
-  const absent = ['registrationId', ...needed].find((name) => typeof value[name] !== 'function');
-  return absent === undefined
-    ? undefined
-    : `${absent} is missing: an object of your own of kind ${kind} needs the method ${absent}().`;
-}
-
-function stateProblem(value: unknown): string | undefined {
-  if (typeof value === 'string') return folderProblem(value);
-  return isObject(value)
-    ? methods(['load', 'save', 'forget'])(value)
-    : `it must be the path of a folder, or a store of your own: an object, not ${kindOf(value)}.`;
-}
-
-function startSpreadProblem(value: unknown): string | undefined {
-  if (typeof value === 'number' && value >= 0 && value <= MAX_START_SPREAD_MS) return undefined;
-  return `it must be a number from 0 to ${MAX_START_SPREAD_MS} (a day in ms), not ${typeof value === 'number' ? String(value) : kindOf(value)}.`;
-}
-
-function triggersProblem(value: unknown): string | undefined {
-  if (!isObject(value)) return `it must be an object such as { method: 'reprovision' }, not ${kindOf(value)}.`;
-  const other = Object.keys(value).find((name) => name !== 'method' && name !== 'desiredProperty');
-  if (other !== undefined) return `it knows method and desiredProperty, not ${JSON.stringify(other.slice(0, 60))}.`;
-  const wrong = Object.entries(value).find(
-    ([, each]) => each !== undefined && (typeof each !== 'string' || each === ''),
-  );
-  if (wrong !== undefined) return `${wrong[0]} must be a name, not ${kindOf(wrong[1])}.`;
-  return typeof value.desiredProperty === 'string' ? desiredPropertyProblem(value.desiredProperty) : undefined;
-}
-
-/** No twin has such a property, so that it would never be heard of again. */
-function desiredPropertyProblem(name: string): string | undefined {
-  if (name.startsWith('$')) {
-    return 'desiredProperty must name a property of your own: those that begin with $ belong to the hub, and never order anything.';
-  }
-  return /[.$ \p{Cc}]/u.test(name)
-    ? 'desiredProperty must be the name of one property, the outermost where they nest: such names have no dot, $, space or control character.'
-    : undefined;
-}
-
-function functionProblem(value: unknown): string | undefined {
-  return typeof value === 'function' ? undefined : `it must be a function, not ${kindOf(value)}.`;
-}
-
-function caProblem(value: unknown): string | undefined {
-  const texts = Array.isArray(value) ? value : [value];
-  if (texts.length === 0)
-    return 'it is empty: give the PEM text of at least one certificate authority, or leave it out.';
-  const other = texts.find((each) => typeof each !== 'string');
-  if (other !== undefined)
-    return `it must be PEM text, not ${kindOf(other)}${other instanceof Uint8Array ? ": read the file with 'utf8'" : ''}.`;
-  return texts.every((each) => each.includes('-----BEGIN '))
-    ? undefined
-    : "it must be PEM text, not a path: readFileSync('ca.pem', 'utf8').";
-}
-
-function payloadProblem(value: unknown): string | undefined {
-  let json: string | undefined;
-  try {
-    json = JSON.stringify(value);
-  } catch (error) {
-    return `it cannot be written as JSON: ${error instanceof Error ? error.message.split('\n')[0] : 'unknown reason'}.`;
-  }
-  if (json === undefined) return `it cannot be written as JSON: it is ${kindOf(value)}.`;
-  return Buffer.byteLength(json) <= MAX_PAYLOAD_BYTES
-    ? undefined
-    : `it has ${Buffer.byteLength(json)} bytes as JSON; DPS takes ${MAX_PAYLOAD_BYTES} at most.`;
-}
-
-/** Whether it can cancel. */
-export function isSignal(value: unknown): value is AbortSignal {
-  return isObject(value) && typeof value.aborted === 'boolean' && typeof value.addEventListener === 'function';
-}
-
-function signalProblem(value: unknown): string | undefined {
-  if (isSignal(value)) return undefined;
-  return isObject(value) && 'signal' in value
-    ? 'it must be an AbortSignal; of an AbortController pass controller.signal.'
-    : `it must be an AbortSignal, not ${kindOf(value)}.`;
-}
-
-function text(check: (text: string) => string | undefined): Check {
-  return (value) => (typeof value === 'string' ? check(value) : `it must be a text, not ${kindOf(value)}.`);
-}
-
-function tokenLifeProblem(value: unknown): string | undefined {
-  if (typeof value === 'number' && value >= MIN_TOKEN_LIFE_SECONDS && value <= MAX_TOKEN_LIFE_SECONDS) return undefined;
-  return `it must be a number from ${MIN_TOKEN_LIFE_SECONDS} to ${MAX_TOKEN_LIFE_SECONDS}, not ${typeof value === 'number' ? String(value) : kindOf(value)}.`;
-}
-
-function positive(): Check {
-  return (value) => {
-    if (typeof value === 'number' && value > 0) return undefined;
-    return `it must be a number above 0, not ${typeof value === 'number' ? String(value) : kindOf(value)}.`;
-  };
-}
-
-/** One that is named, several, or an object of the application's own. */
-function transport(names: readonly string[], needed: readonly string[]): Check {
-  const isOwn = methods(needed);
-  return (value) => (typeof value === 'string' || Array.isArray(value) ? namesProblem(value, names) : isOwn(value));
-}
-
-function methods(names: readonly string[]): Check {
-  return (value) => {
-    if (!isObject(value)) return `it must be an object, not ${kindOf(value)}.`;
-    const absent = names.find((name) => typeof value[name] !== 'function');
-    return absent === undefined ? undefined : `an object of your own needs the method ${absent}().`;
-  };
-}
-
-function isObject(value: unknown): value is Readonly<Record<string, unknown>> {
-  return typeof value === 'object' && value !== null && !Array.isArray(value);
-}
-
 function missing(option: string, what: string): ConfigurationError {
   return problem('ERR_DPS_CONFIG_MISSING_OPTION', option, `Option ${option} is missing: give ${what}.`);
 }
@@ -324,11 +233,7 @@ function missing(option: string, what: string): ConfigurationError {
 function unknownOption(name: string, checks: Readonly<Record<string, Check>>): ConfigurationError {
   // Time and chance may be left out, but are better not told to users who mistyped another.
   const known = Object.keys(checks).filter((each) => each !== 'clock' && each !== 'random');
-  const nearest = nearestName(name, known);
-  const hint = nearest === undefined ? `Known are ${known.join(', ')}.` : `Did you mean ${nearest}?`;
-  return problem('ERR_DPS_CONFIG_UNKNOWN_OPTION', name, `Option ${JSON.stringify(name)} is unknown. ${hint}`);
-}
-
-function problem(code: DpsErrorCode, option: string, message: string): ConfigurationError {
-  return new ConfigurationError({ code, message, option });
+  const shown = shownName(name);
+  const message = `Option ${JSON.stringify(shown)} is unknown. ${knownNamesHint(name, known)}`;
+  return problem('ERR_DPS_CONFIG_UNKNOWN_OPTION', shown, message);
 }

@@ -1,3 +1,4 @@
+import { withinGrace } from './close-grace.js';
 import type { Clock } from './core/clock.js';
 import type { HubOpenParameters } from './core/hub.js';
 import { registrationIdProblem } from './core/identifiers.js';
@@ -5,6 +6,7 @@ import type { Arrival, JourneyConfig } from './core/journey.js';
 import { onCancel } from './core/on-cancel.js';
 import type { ProgressEvent } from './core/progress.js';
 import type { ProvisionedDevice } from './core/provisioned-device.js';
+import { keyIdsProblem } from './core/record.js';
 import { publishProgress } from './diagnostics.js';
 import { CancelledError, ConfigurationError, DeadlineError, HsmError } from './errors.js';
 import { hsmFailure } from './hsm-answers.js';
@@ -20,17 +22,22 @@ export async function provisionWith(parts: ProvisioningParts, log: ProgressLog):
     const outcome = await new Performer(parts, config, { report: reporter(log) }).run();
     if (outcome.kind === 'failed') throw outcome.error;
     return provisionedDevice(parts, config, outcome);
+  } catch (error) {
+    await parts.closeHsm?.();
+    throw error;
   } finally {
     log.end();
-    await parts.release?.();
+    await withinGrace(parts.clock, parts.release?.());
   }
 }
 
 /** Tells diagnostics first, then the log: the former's listeners are called at once. */
 export function reporter(log: ProgressLog): (event: ProgressEvent) => void {
   return (event) => {
-    publishProgress(event);
-    log.append(event);
+    // Waits are drawn from chance, and nobody reads fractions of milliseconds.
+    const told = event.type === 'waiting' ? { ...event, forMs: Math.ceil(event.forMs) } : event;
+    publishProgress(told);
+    log.append(told);
   };
 }
 
@@ -74,6 +81,7 @@ export async function journeyConfig(parts: ProvisioningParts): Promise<JourneyCo
     registrationId: identity.registrationId,
     attestation: hsm.kind,
     slots: checkedSlots(hsm.slots),
+    ...(hsm.keyIds === undefined ? {} : { keyIds: checkedKeyIds(hsm.keyIds, checkedSlots(hsm.slots)) }),
     ...(parts.payload === undefined ? {} : { payload: parts.payload }),
     ...(identity.tpm === undefined ? {} : { tpm: identity.tpm }),
     transport: parts.dps.name,
@@ -156,9 +164,17 @@ function checkedEndorsement(keys: unknown): { endorsementKey: Uint8Array; storag
 
 function checkedSlots(slots: unknown = 1): number {
   if (Number.isSafeInteger(slots) && Number(slots) >= 1) return Number(slots);
-  throw new ConfigurationError({
-    code: 'ERR_DPS_CONFIG_OPTION',
-    option: 'hsm',
-    message: `Option hsm: slots of an object of your own must be a whole number from 1 on, not ${typeof slots === 'number' ? slots : kindOf(slots)}.`,
-  });
+  const got = typeof slots === 'number' ? slots : kindOf(slots);
+  throw wrongMember(`slots of an object of your own must be a whole number from 1 on, not ${got}.`);
+}
+
+function checkedKeyIds(keyIds: readonly string[], slots: number): readonly string[] {
+  const problem = keyIdsProblem(keyIds);
+  if (problem !== undefined) throw wrongMember(`keyIds of an object of your own cannot be used. ${problem}`);
+  if (keyIds.length === slots) return [...keyIds];
+  throw wrongMember(`keyIds of an object of your own must be as many as its slots, ${slots}, not ${keyIds.length}.`);
+}
+
+function wrongMember(problem: string): ConfigurationError {
+  return new ConfigurationError({ code: 'ERR_DPS_CONFIG_OPTION', option: 'hsm', message: `Option hsm: ${problem}` });
 }

@@ -32,6 +32,8 @@ export interface ProvisioningParts {
   readonly signal?: AbortSignal;
   /** Gives back what was opened for this journey alone, such as the lock on a store. */
   readonly release?: () => Promise<void>;
+  /** Closes the HSM that was made for this journey: where no hub was reached, nobody has it. Never fails. */
+  readonly closeHsm?: () => Promise<void>;
 }
 
 /** The one that the machine has chosen; without a choice, the only one. */

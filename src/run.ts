@@ -1,3 +1,4 @@
+import { withinGrace } from './close-grace.js';
 import type { HubSession } from './core/hub.js';
 import type { Arrival, JourneyConfig } from './core/journey.js';
 import { onCancel } from './core/on-cancel.js';
@@ -79,9 +80,11 @@ class Life implements RunningDevice {
   readonly #stop: AbortController = new AbortController();
   readonly #handle: LastingHandle;
   #performer: Performer | undefined;
+  #wasReady = false;
   /** What was asked for before the journey could hear it. */
   #reprovisionBy: string | undefined;
-  #stopTimer: () => void = () => {};
+  /** Runs while the answer to the method that orders it is on its way. */
+  #stopTimer: (() => void) | undefined;
   #resolveReady: (device: ProvisionedDevice) => void = () => {};
   #rejectReady: (error: unknown) => void = () => {};
 
@@ -117,13 +120,8 @@ class Life implements RunningDevice {
   }
 
   async #live(): Promise<DpsError | undefined> {
-    const { signal } = this.#settings;
-    const stop = (): void => this.#stop.abort(signal?.reason);
-    if (signal?.aborted) stop();
-    const stopListening = signal === undefined ? (): void => {} : onCancel(signal, stop);
-    const ending = await this.#journey().catch((error: unknown) => error);
-    stopListening();
-    this.#stopTimer();
+    const ending = await this.#untilStopped().catch((error: unknown) => error);
+    this.#stopTimer?.();
     this.events.end();
     const isWanted = ending instanceof CancelledError && this.#stop.signal.aborted;
     this.#rejectReady(ending);
@@ -131,6 +129,19 @@ class Life implements RunningDevice {
     if (isWanted) return undefined;
     if (isDpsError(ending)) return ending;
     throw ending;
+  }
+
+  /** The journey, which ends when the signal does; that is the application's own, and may throw whatever it is asked. */
+  async #untilStopped(): Promise<unknown> {
+    const { signal } = this.#settings;
+    const stop = (): void => this.#stop.abort(signal?.reason);
+    if (signal?.aborted) stop();
+    const stopListening = signal === undefined ? (): void => {} : onCancel(signal, stop);
+    try {
+      return await this.#journey();
+    } finally {
+      stopListening();
+    }
   }
 
   /** Gives what ended it. */
@@ -156,7 +167,8 @@ class Life implements RunningDevice {
       const outcome = await performer.run();
       return outcome.kind === 'failed' ? outcome.error : undefined;
     } finally {
-      await parts.release?.();
+      if (!this.#wasReady) await parts.closeHsm?.();
+      await withinGrace(parts.clock, parts.release?.());
     }
   }
 
@@ -169,6 +181,7 @@ class Life implements RunningDevice {
   ): void {
     this.#handle.attach(checkedWholeSession(session));
     this.#resolveReady(provisionedDevice(parts, config, arrival));
+    this.#wasReady = true;
     const { desiredProperty } = this.#settings.triggers;
     if (desiredProperty === undefined || before === undefined) return;
     const patch = diffPatch(before.desired.properties, arrival.twin.desired.properties);
@@ -179,8 +192,10 @@ class Life implements RunningDevice {
     const { method, desiredProperty } = this.#settings.triggers;
     if (method !== undefined) {
       this.session.onMethod(method, () => {
-        this.#stopTimer();
-        this.#stopTimer = clock.after(ANSWER_FIRST_MS, () => this.reprovision(`direct method ${method}`));
+        this.#stopTimer ??= clock.after(ANSWER_FIRST_MS, () => {
+          this.#stopTimer = undefined;
+          this.reprovision(`direct method ${method}`);
+        });
         return { status: 202 };
       });
     }

@@ -1,6 +1,7 @@
 /* Several transports in turn, over sockets: ports that refuse and ports that never answer, by a clock that is moved. */
 import { on, once } from 'node:events';
 import { type AddressInfo, createServer, type Server } from 'node:net';
+import { createServer as createTlsServer } from 'node:tls';
 import { afterAll, beforeAll, describe, expect, it, onTestFinished } from 'vitest';
 import { symmetricKeyHsm } from '../hsm/symmetric-key.js';
 import type { Clock } from '../src/core/clock.js';
@@ -14,6 +15,7 @@ import { provisionWith } from '../src/provision.js';
 import type { ProvisionOptions } from '../src/provision-options.js';
 import type { ProvisioningParts } from '../src/provisioning-parts.js';
 import { systemClock } from '../src/system-clock.js';
+import { benchCertificates } from './fakes/bench-certificates.js';
 import { ManualClock } from './fakes/manual-clock.js';
 import { makeKey } from './interop/emulator-bench.js';
 
@@ -25,7 +27,7 @@ beforeAll(async () => {
 });
 afterAll(() => emulator?.close());
 
-type Choice = Pick<ProvisionOptions, 'transport' | 'hubTransport' | 'endpoint' | 'deadlineMs'>;
+type Choice = Pick<ProvisionOptions, 'transport' | 'hubTransport' | 'endpoint' | 'deadlineMs' | 'ca'>;
 
 /** `onEvent` hears of each event before the next one is read. */
 async function journey(choice: Choice, clock: Clock = systemClock, onEvent = async (_event: ProgressEvent) => {}) {
@@ -131,6 +133,36 @@ function dpsAt(place: string, dps: DpsTransport): DpsTransport {
 function hubAt(hostName: string, hub: HubTransport): HubTransport {
   return { ...hub, open: (parameters, signal) => hub.open({ ...parameters, hostName }, signal) };
 }
+
+describe('another protocol at the port', () => {
+  it.each(['mqtt', 'amqp'] as const)('makes room for the next one when an HTTP server answers %s', async (name) => {
+    const { server: own, authority } = await benchCertificates();
+    const server = createTlsServer(own, (socket) => {
+      socket.on('error', () => {}).once('data', () => socket.end('HTTP/1.1 400 Bad Request\r\n\r\n'));
+    });
+    const endpoint = `localhost:${await listening(server)}`;
+    const { moves } = await journey({ transport: [name, 'https'], endpoint, ca: authority.certificatePem });
+    const code = `ERR_DPS_PROTOCOL_${name.toUpperCase()}`;
+    expect(moves).toMatchObject([{ to: 'dps', after: name, transport: 'https', code }]);
+  });
+
+  it.each(['mqtt', 'mqtt-ws', 'amqp', 'amqp-ws'] as const)(
+    'makes room for the next one when an SSH server answers %s',
+    async (name) => {
+      const server = createServer((socket) => {
+        socket.on('error', () => {}).resume();
+        socket.end('SSH-2.0-OpenSSH_9.2\r\n');
+      });
+      const endpoint = `127.0.0.1:${await listening(server)}`;
+      const { error, moves } = await journey(
+        { transport: [name, 'https'], endpoint, deadlineMs: 10 },
+        new ManualClock(),
+      );
+      expect(moves).toMatchObject([{ to: 'dps', after: name, transport: 'https' }]);
+      expect(error?.message).toMatch(new RegExp(`^No transport came through\\. ${name}: .* https: `));
+    },
+  );
+});
 
 describe('a transport that does not get through', () => {
   it.each(['refuses', 'is silent'])(

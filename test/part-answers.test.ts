@@ -6,6 +6,7 @@ import {
   checkedSession,
   checkedWholeSession,
 } from '../src/part-answers.js';
+import { sampleRecord } from './durable/sample-record.js';
 import { FakeHubSession } from './fakes/fake-hub-session.js';
 
 const refusal = (option: string, message: string): unknown =>
@@ -18,6 +19,9 @@ const refusal = (option: string, message: string): unknown =>
 
 const nothing = async (): Promise<void> => {};
 const body = new Uint8Array();
+
+const circular: Record<string, unknown> = {};
+circular.self = circular;
 
 /** What every part might give by mistake. */
 const JUNK: readonly (readonly [unknown, string])[] = [
@@ -104,34 +108,60 @@ describe('checkedWholeSession', () => {
 });
 
 describe('checkedLoad', () => {
-  const record = {
-    binding: { endpoint: 'e', idScope: 's', registrationId: 'r', attestation: 'x509' },
-    assignment: { assignedHub: 'hub.example', deviceId: 'dev-1' },
-    slot: 0,
-    twin: { desired: { version: 1, properties: {} }, reported: { version: 1, properties: {} } },
-  };
+  const record = sampleRecord(1);
+  const { binding, assignment, twin, ...rest } = record;
 
-  it.each([{ kind: 'none' }, { kind: 'damaged', what: 'It is torn.' }, { kind: 'record', record }])(
-    'takes %o',
-    (loaded) => {
-      expect(checkedLoad(loaded)).toBe(loaded);
-    },
-  );
+  it.each([{ kind: 'none' }, { kind: 'damaged', what: 'It is torn.' }])('takes %o', (loaded) => {
+    expect(checkedLoad(loaded)).toBe(loaded);
+  });
+
+  it('takes a copy of a record, as if it had been read from bytes', () => {
+    const given = JSON.parse(JSON.stringify(record));
+    const loaded = checkedLoad({ kind: 'record', record: given, damaged: 'The other file is torn.' });
+    given.assignment.assignedHub = 'elsewhere.example';
+    expect(loaded).toEqual({ kind: 'record', record, damaged: 'The other file is torn.' });
+    expect(loaded.kind === 'record' && loaded.record.assignment.raw).toMatchObject({ deviceId: assignment.deviceId });
+    expect(checkedLoad({ kind: 'record', record: given, damaged: 5 })).not.toHaveProperty('damaged');
+  });
+
+  it.each(JUNK)('refuses %o', (given, words) => {
+    expect(() => checkedLoad(given)).toThrow(refusal('state', words));
+  });
 
   it.each([
-    ...JUNK,
-    [{ kind: 'damaged' }, 'not an object'] as const,
-    [{ kind: 'record' }, 'not an object'] as const,
-    [{ kind: 'record', record: {} }, 'not an object'] as const,
-    ...[
-      { binding: 'x' },
-      { binding: { ...record.binding, idScope: 5 } },
-      { assignment: undefined },
-      { assignment: { assignedHub: 'hub.example' } },
-      { slot: '0' },
-      { twin: {} },
-    ].map((part) => [{ kind: 'record', record: { ...record, ...part } }, 'not an object'] as const),
-  ])('refuses %o', (given, words) => {
+    [{ kind: 'damaged' }, 'not an object'],
+    [{ kind: 'record' }, 'not an object'],
+    [{ kind: 'record', record: 'text' }, 'not an object'],
+  ])('refuses %o, too', (given, words) => {
     expect(() => checkedLoad(given)).toThrow(refusal('state', words));
+  });
+
+  it.each<[object, string]>([
+    [{ slot: -5 }, 'member slot should be a whole number from 0'],
+    [{ slot: '0' }, 'member slot should be a whole number from 0'],
+    [{ binding: 'x' }, 'member binding should be an object'],
+    [{ binding: { ...binding, idScope: 5 } }, 'member idScope should be text'],
+    [{ assignment: undefined }, 'member assignment should be an object, and there is nothing'],
+    [{ assignment: { ...assignment, assignedHub: 'not a host\0/evil' } }, 'member assignedHub cannot be used'],
+    [{ assignment: { ...assignment, deviceId: 'a/b/../c?#\n' } }, 'member deviceId cannot be used'],
+    [{ twin: {} }, 'member desired should be an object'],
+    [
+      { twin: { ...twin, desired: { version: Number.NaN, properties: {} } } },
+      'member version should be a whole number',
+    ],
+    [{ hubTransport: 'a\nb' }, 'member hubTransport cannot be used'],
+    [{ keyIds: [''] }, 'member keyIds cannot be used'],
+    [{ twin: { ...twin, reported: { version: 1, properties: circular } } }, 'nests more than 64 levels deep'],
+    [{ twin: { ...twin, reported: { version: 1, properties: { n: 1n } } } }, 'The record is no plain data: '],
+    [{ assignment: { ...assignment, payload: 'x'.repeat(1_100_000) } }, '1048576 are the most'],
+  ])('takes a record with %o for a damaged one, and says why', (part, words) => {
+    const given = { binding, assignment, twin, ...rest, ...part };
+    expect(checkedLoad({ kind: 'record', record: given })).toEqual({
+      kind: 'damaged',
+      what: expect.stringContaining(words),
+    });
+    expect(checkedLoad({ kind: 'record', record: given, damaged: 'And more.' })).toMatchObject({
+      what: expect.stringMatching(/ And more\.$/),
+    });
   });
 });

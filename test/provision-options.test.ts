@@ -86,6 +86,10 @@ const WRONG: readonly (readonly [string, unknown, string, RegExp])[] = [
   ['half a hub transport', { idScope: 'x', hsm, hubTransport: { open() {} } }, 'hubTransport', /connectionInfo\(\)/],
   ['a path as ca', { idScope: 'x', hsm, ca: './ca.pem' }, 'ca', /not a path/],
   ['bytes as ca', { idScope: 'x', hsm, ca: Buffer.from('x') }, 'ca', /'utf8'/],
+  ['nothing beside a ca', { idScope: 'x', hsm, ca: ['-----BEGIN ', undefined] }, 'ca', /not undefined/],
+  ['nothing alone as ca', { idScope: 'x', hsm, ca: [undefined] }, 'ca', /not undefined/],
+  // biome-ignore lint/suspicious/noSparseArray: the hole is what is tested.
+  ['a hole in the list of ca', { idScope: 'x', hsm, ca: [, '-----BEGIN '] }, 'ca', /not undefined/],
   ['an empty list as ca', { idScope: 'x', hsm, ca: [] }, 'ca', /empty/],
   ['a circular payload', { idScope: 'x', hsm, payload: circular }, 'payload', /JSON/],
   ['a payload that is a function', { idScope: 'x', hsm, payload: () => {} }, 'payload', /a function/],
@@ -104,6 +108,10 @@ const WRONG: readonly (readonly [string, unknown, string, RegExp])[] = [
     'signal',
     /controller\.signal/,
   ],
+  ...(['aborted', 'addEventListener', 'removeEventListener'] as const).map((name) => {
+    const signal = { aborted: false, addEventListener() {}, removeEventListener() {}, [name]: undefined };
+    return [`a signal without ${name}`, { idScope: 'x', hsm, signal }, 'signal', /an AbortSignal, not an obj/] as const;
+  }),
   ['half a clock', { idScope: 'x', hsm, clock: { wallMs: () => 0 } }, 'clock', /monotonicMs\(\)/],
   ['an empty path as state', { idScope: 'x', hsm, state: '' }, 'state', /path of a folder/],
   ['a path with a NUL as state', { idScope: 'x', hsm, state: 'a\0b' }, 'state', /path of a folder/],
@@ -118,6 +126,13 @@ const WRONG: readonly (readonly [string, unknown, string, RegExp])[] = [
   ['a slip of the finger', { idScope: 'x', hms: hsm }, 'hms', /Did you mean hsm/],
   ['what only run() knows', { idScope: 'x', hsm, reprovisionOn: {} }, 'reprovisionOn', /unknown/],
   ['an unknown option', { idScope: 'x', hsm, colour: 'blue' }, 'colour', /Known are idScope/],
+  [
+    'an unknown option without end',
+    { idScope: 'x', hsm, ['a b '.repeat(250_000)]: 1 },
+    `${'a b '.repeat(15)}…`,
+    /^Option "(a b ){15}…" is unknown\. Known are .{1,300}$/,
+  ],
+  ['a secret as unknown option', { idScope: 'x', hsm, [`key=${SECRET}${SECRET}`]: 1 }, '[…]', /"\[…\]" is unknown/],
 ];
 
 /** Those of `run()` alone. */
@@ -126,6 +141,18 @@ const WRONG_FOR_RUN: readonly (readonly [string, unknown, string, RegExp])[] = [
   ['a list of triggers', { idScope: 'x', hsm, reprovisionOn: ['a'] }, 'reprovisionOn', /not a list/],
   ['an unknown trigger', { idScope: 'x', hsm, reprovisionOn: { property: 'a' } }, 'reprovisionOn', /not "property"/],
   ['a method without a name', { idScope: 'x', hsm, reprovisionOn: { method: '' } }, 'reprovisionOn', /method must be/],
+  [
+    'a method that no hub could call',
+    { idScope: 'x', hsm, reprovisionOn: { method: 'a b/\0' } },
+    'reprovisionOn',
+    /method must be the name of a direct method, not one with control characters/,
+  ],
+  [
+    'a method without end',
+    { idScope: 'x', hsm, reprovisionOn: { method: 'x'.repeat(1_000_000) } },
+    'reprovisionOn',
+    /method must be the name of a direct method, not one of 1000000 characters/,
+  ],
   [
     'a property that is a number',
     { idScope: 'x', hsm, reprovisionOn: { method: 'a', desiredProperty: 5 } },

@@ -9,7 +9,7 @@ import type { DpsChallenge, DpsCredential, DpsReply, DpsTransport } from '../src
 import type { Twin } from '../src/core/twin.js';
 import { ConfigurationError, StoreError, TransportError } from '../src/errors.js';
 import { ProgressLog } from '../src/progress-log.js';
-import { provisionWith } from '../src/provision.js';
+import { provisionWith, reporter } from '../src/provision.js';
 import type { ProvisioningParts } from '../src/provisioning-parts.js';
 import { ManualClock } from './fakes/manual-clock.js';
 import { assignedTo, FakeStore, turns } from './fakes/run-world.js';
@@ -274,6 +274,24 @@ describe('an HSM of one’s own', () => {
     });
   });
 
+  it.each<[string, unknown, number | undefined, string]>([
+    ['with a hole', Object.assign(new Array(2), { 1: 'a' }), 2, 'a list of 1 to 64 texts'],
+    ['that are no texts', [1, 2], 2, 'a list of 1 to 64 texts'],
+    ['that nobody can see', ['a\n', 'b'], 2, 'a list of 1 to 64 texts'],
+    ['that are no list', 'ab', 2, 'a list of 1 to 64 texts'],
+    ['fewer than slots', ['a'], 2, 'as many as its slots, 2, not 1'],
+    ['more than slots', ['a', 'b'], undefined, 'as many as its slots, 1, not 2'],
+  ])('that names its keys, %s, is refused before anything is sent', async (_what, keyIds, slots, says) => {
+    const w = world([assigned()]);
+    const named = { ...w.parts.hsm, keyIds, ...(slots === undefined ? {} : { slots }) } as SymmetricKeyHsm;
+    await expect(run({ ...w, parts: { ...w.parts, hsm: named } })).rejects.toMatchObject({
+      code: 'ERR_DPS_CONFIG_OPTION',
+      option: 'hsm',
+      message: expect.stringContaining(says),
+    });
+    expect(w.journal).toEqual([]);
+  });
+
   it('of the TPM kind is challenged, staged and committed', async () => {
     const calls: string[] = [];
     const tpm: TpmHsm = {
@@ -388,6 +406,20 @@ describe('a start that is spread', () => {
     expect(w.journal.slice(0, 2)).toEqual(['open', 'register']);
     await finish(w, ended);
     expect(await read(log)).toContainEqual({ type: 'waiting', forMs: 15_000, reason: 'spread' });
+  });
+});
+
+describe('a wait', () => {
+  it('is told in whole milliseconds, never as shorter than it is', () => {
+    const log = new ProgressLog();
+    const report = reporter(log);
+    report({ type: 'waiting', forMs: 21_677.619165945456, reason: 'network' });
+    report({ type: 'waiting', forMs: 3_000, reason: 'poll' });
+    log.end();
+    return expect(read(log)).resolves.toEqual([
+      { type: 'waiting', forMs: 21_678, reason: 'network' },
+      { type: 'waiting', forMs: 3_000, reason: 'poll' },
+    ]);
   });
 });
 

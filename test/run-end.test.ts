@@ -299,6 +299,44 @@ describe('the end that nobody asked for', () => {
 });
 
 /** Never answers one of its questions. */
+
+describe('a signal that cannot be listened to', () => {
+  it('ends the life with what it throws', async () => {
+    const oops = new RangeError('oops');
+    const signal = {
+      aborted: false,
+      reason: undefined,
+      addEventListener: () => {
+        throw oops;
+      },
+      removeEventListener: () => {},
+    };
+    const running = new RunWorld().start({ signal: signal as never });
+    await expect(running.closed).rejects.toBe(oops);
+    await expect(running.ready).rejects.toBe(oops);
+    await running.close();
+  });
+});
+
+describe('a store that never gives its lock back', () => {
+  it('is waited for five seconds', async () => {
+    const world = new RunWorld();
+    const running = world.start({ parts: { release: () => new Promise<void>(() => {}) } });
+    await world.untilOnline();
+    let isOver = false;
+    const closing = running.close().then(() => {
+      isOver = true;
+    });
+    await turns();
+    world.clock.advance(4_999);
+    await turns();
+    expect(isOver).toBe(false);
+    world.clock.advance(1);
+    await closing;
+    expect([await running.closed, world.clock.pending]).toEqual([undefined, 0]);
+  });
+});
+
 function hangingHsm(method: 'registrationId' | 'sign'): never {
   return {
     kind: 'symmetricKey',

@@ -137,13 +137,17 @@ describe('a running device', () => {
     expectNothingLeft(world);
   });
 
-  it('lives on when its record cannot be saved, and says so', async () => {
+  it.each([
+    [new StoreError({ code: 'ERR_DPS_STORE_FULL', message: 'full', operation: 'write', path: 'x' }), 'full'],
+    [new Error('no such table'), 'save() of the object given as state failed: no such table'],
+    ['gone', 'save() of the object given as state failed: gone'],
+  ])('lives on when its record cannot be saved, and says so: %s', async (thrown, detail) => {
     const world = new RunWorld();
-    world.store.saving = new StoreError({ code: 'ERR_DPS_STORE_FULL', message: 'full', operation: 'write', path: 'x' });
+    world.store.saving = thrown as Error;
     const running = world.start();
     await world.untilOnline();
     await turns();
-    expect(world.events.at(-1)).toEqual({ type: 'record', outcome: 'unsaved', detail: 'full' });
+    expect(world.events.at(-1)).toEqual({ type: 'record', outcome: 'unsaved', detail });
     await running.session.sendTelemetry({ body: 1 });
     await running.close();
     expect(await running.closed).toBeUndefined();
@@ -197,9 +201,11 @@ describe('reprovisioning', () => {
     expect(await session.call('reprovision')).toEqual({ status: 202 });
     world.clock.advance(500);
     expect(await session.call('reprovision')).toEqual({ status: 202 });
-    world.clock.advance(999);
+    world.clock.advance(499);
     await turns();
     expect(world.journal).toEqual(['dps', 'hub.example']);
+    // Whoever calls again and again does not put it off.
+    expect(await session.call('reprovision')).toEqual({ status: 202 });
     world.clock.advance(1);
     await world.untilOnline(2);
     await turns();
@@ -207,6 +213,11 @@ describe('reprovisioning', () => {
     await turns();
     expect(world.journal).toEqual(['dps', 'hub.example', 'dps', 'hub.example']);
     expect(world.told()).toContain(asked('direct method reprovision'));
+    // Called once more, it goes once more.
+    expect(await world.session.call('reprovision')).toEqual({ status: 202 });
+    world.clock.advance(1_000);
+    await world.untilOnline(3);
+    expect(world.journal.filter((entry) => entry === 'dps')).toHaveLength(3);
     await running.close();
     expectNothingLeft(world);
   });

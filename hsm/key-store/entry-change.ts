@@ -22,10 +22,7 @@ export function newEntry(name: string, material: KeyMaterial): EntryContent {
 
 /** @throws {HsmError} when a key is staged already, is of another kind, or for another device. */
 export function stageKey(entry: Entry, material: KeyMaterial): EntryContent {
-  if (entry.staged !== undefined) {
-    const message = `The entry ${entry.name} has a staged key already. Commit it, or discard it first: dps-device keys rotate --step discard --key-name ${entry.name}`;
-    throw keyStoreError('ERR_DPS_HSM_OPERATION', 'change entry', message);
-  }
+  checkNothingStaged(entry);
   if (entry.kind !== material.kind) {
     const message = `The entry ${entry.name} holds ${nameKind(entry.kind)}, and ${nameKind(material.kind)} was given. Add it as an entry of its own.`;
     throw keyStoreError('ERR_DPS_HSM_OPERATION', 'change entry', message);
@@ -60,7 +57,7 @@ export function discardKey(entry: Entry): EntryContent {
 }
 
 /**
- * Gives a key its certificate, or a new one: the staged key if it is that one's, else the key in use.
+ * Gives a key its certificate, or a new one at once. A staged key that waits for one comes first; then the key in use.
  *
  * @throws {HsmError} `ERR_DPS_HSM_KEY_MISMATCH`, `ERR_DPS_HSM_REGISTRATION_ID`, `ERR_DPS_HSM_OPERATION`.
  */
@@ -69,21 +66,49 @@ export function attachCertificates(
   certificates: readonly X509Certificate[],
   place: string,
 ): EntryContent {
+  const { isForCurrent, isAwaited } = keysOfCertificate(entry, certificates, place);
+  const { current, staged } = entry;
+  if (staged === undefined || (isForCurrent && !isAwaited)) return { ...entry, current: { ...current, certificates } };
+  // A hub that has accepted the certificate before has not accepted this one: it must not be committed in its place.
+  const id = isAwaited ? staged.id : makeKeyId();
+  return { ...entry, staged: { ...staged, id, certificates } };
+}
+
+/**
+ * Puts a renewed certificate for the key in use beside the one in use; or gives a staged key the one that it waits for.
+ *
+ * @throws {HsmError} as `attachCertificates` does, also when something else is staged already.
+ */
+export function stageCertificates(entry: Entry, certificates: readonly X509Certificate[], place: string): EntryContent {
+  if (keysOfCertificate(entry, certificates, place).isAwaited) return attachCertificates(entry, certificates, place);
+  return stageKey(entry, { kind: 'x509', key: entry.currentKey, certificates });
+}
+
+/** Which key of the entry the first certificate is for; it may be both. `isAwaited`: the staged one has none yet. */
+function keysOfCertificate(
+  entry: Entry,
+  certificates: readonly X509Certificate[],
+  place: string,
+): { readonly isForCurrent: boolean; readonly isAwaited: boolean } {
   if (entry.kind !== 'x509') {
     const message = `The entry ${entry.name} holds a symmetric key, which has no certificate. Add the certificate with its key as an entry of its own.`;
     throw keyStoreError('ERR_DPS_HSM_OPERATION', 'change entry', message);
   }
   const [leaf] = certificates;
   const isFor = (key: KeyObject | undefined): boolean => key !== undefined && leaf?.checkPrivateKey(key) === true;
-  const isForStaged = isFor(entry.stagedKey);
-  if (leaf === undefined || (!isForStaged && !isFor(entry.currentKey))) {
+  const [isForCurrent, isForStaged] = [isFor(entry.currentKey), isFor(entry.stagedKey)];
+  if (leaf === undefined || !(isForCurrent || isForStaged)) {
     const message = `The first certificate in ${place} is not for a key of the entry ${entry.name}. Give the certificate that was made from the signing request of this entry, the device's own first.`;
     throw keyStoreError('ERR_DPS_HSM_KEY_MISMATCH', 'change entry', message);
   }
   checkSameDevice(entry.name, entry.registrationId, commonNameOf(leaf));
-  return isForStaged && entry.staged !== undefined
-    ? { ...entry, staged: { ...entry.staged, certificates } }
-    : { ...entry, current: { ...entry.current, certificates } };
+  return { isForCurrent, isAwaited: isForStaged && entry.staged?.certificates.length === 0 };
+}
+
+function checkNothingStaged({ name, staged }: Entry): void {
+  if (staged === undefined) return;
+  const message = `The entry ${name} has a staged key already. Commit it, or discard it first: dps-device keys rotate --step discard --key-name ${name}`;
+  throw keyStoreError('ERR_DPS_HSM_OPERATION', 'change entry', message);
 }
 
 function describeHeld(material: KeyMaterial): HeldKey {

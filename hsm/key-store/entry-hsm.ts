@@ -15,6 +15,8 @@ export interface RollingKeys {
    * while the one before is still good; the key in use is the next slot, for a service that does not know the new one yet.
    */
   readonly stagedSlot: number | undefined;
+  /** The ids that the entry has for its keys, in the order of the slots. */
+  readonly keyIds: readonly string[];
   /**
    * To be called when the hub has accepted the credential of a slot: a staged key is committed. The slots of this object
    * stay as they are. Does nothing when it is the key in use, or has been committed before.
@@ -69,6 +71,10 @@ abstract class EntryView implements RollingKeys {
   get stagedSlot(): number | undefined {
     const slot = this.#slots.findIndex(({ isStaged }) => isStaged);
     return slot < 0 ? undefined : slot;
+  }
+
+  get keyIds(): readonly string[] {
+    return this.#slots.map(({ keyId }) => keyId);
   }
 
   async registrationId(signal: CancelSignal): Promise<string> {

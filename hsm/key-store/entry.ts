@@ -2,6 +2,7 @@ import { type KeyObject, randomBytes, type X509Certificate } from 'node:crypto';
 import { concatBytes } from '../../src/core/bytes.js';
 import { isJsonObject, memberOf, textMember } from '../../src/core/json-body.js';
 import type { JsonObject, JsonValue } from '../../src/core/twin.js';
+import { MAX_GENERATION } from '../../src/durable/slot.js';
 import { newerFormatError } from '../../src/durable/store-failure.js';
 import { readCertificates } from '../certificate-chain.js';
 import { exportSecret, importSecret, type KeyMaterial } from './key-material.js';
@@ -63,8 +64,16 @@ export function makeKeyId(): string {
   return randomBytes(8).toString('hex');
 }
 
-/** The bytes of the entry's file. */
+/**
+ * The bytes of the entry's file.
+ *
+ * @throws {HsmError} `ERR_DPS_HSM_OPERATION` for a generation that could not be read back.
+ */
 export function sealEntry(storeId: string, dataKey: KeyObject, entry: Entry): Uint8Array {
+  if (!isGeneration(entry.generation)) {
+    const message = `The entry ${entry.name} has generation ${MAX_GENERATION}, the last there can be, and cannot be changed any more. Remove it and give it its key again: dps-device keys remove --key-name ${entry.name}`;
+    throw keyStoreError('ERR_DPS_HSM_OPERATION', 'change entry', message);
+  }
   const label: JsonObject = {
     format: FORMAT,
     type: TYPE,
@@ -148,8 +157,12 @@ function readLabel(label: JsonObject, { name, path }: EntryPlace): EntryLabel | 
   const staged = readKey(stagedValue, path);
   if ((kind !== 'symmetricKey' && kind !== 'x509') || current === undefined) return undefined;
   if (stagedValue !== undefined && staged === undefined) return undefined;
-  if (typeof generation !== 'number' || !Number.isSafeInteger(generation)) return undefined;
+  if (!isGeneration(generation)) return undefined;
   return { name, kind, registrationId: textMember(label, 'registrationId'), generation, current, staged };
+}
+
+function isGeneration(value: JsonValue | undefined): value is number {
+  return Number.isInteger(value) && Number(value) >= 1 && Number(value) <= MAX_GENERATION;
 }
 
 function readKey(value: JsonValue | undefined, path: string): HeldKey | undefined {

@@ -1,5 +1,7 @@
-import { createPrivateKey, createSecretKey, type KeyObject, randomBytes, type X509Certificate } from 'node:crypto';
-import { HsmError } from '../../src/errors.js';
+import { createPrivateKey, createSecretKey, KeyObject, randomBytes, X509Certificate } from 'node:crypto';
+import { registrationIdProblem } from '../../src/core/identifiers.js';
+import { ConfigurationError, HsmError } from '../../src/errors.js';
+import { kindOf } from '../../src/value-kind.js';
 import { checkChainOrder, checkKeyMatches, dropRepeated, readCertificates } from '../certificate-chain.js';
 import { readCommonNames } from '../certificate-subject.js';
 import type { NamedText } from '../private-key.js';
@@ -14,6 +16,36 @@ export type KeyMaterial =
       /** Default: the common name of the first certificate. */
       readonly registrationId?: string;
     };
+
+/**
+ * Whether what a program gave is what its type says.
+ *
+ * @throws {ConfigurationError} `ERR_DPS_CONFIG_OPTION`. Nothing of the material is repeated.
+ */
+export function checkMaterial(material: unknown): asserts material is KeyMaterial {
+  const problem = materialProblem(material);
+  if (problem === undefined) return;
+  const message = `The key to store must be { kind: 'symmetricKey', registrationId, key } or { kind: 'x509', key, certificates }: ${problem}.`;
+  throw new ConfigurationError({ code: 'ERR_DPS_CONFIG_OPTION', option: 'material', message });
+}
+
+function materialProblem(material: unknown): string | undefined {
+  if (typeof material !== 'object' || material === null) return `it is ${kindOf(material)}`;
+  const { kind, key, certificates, registrationId } = material as Readonly<Record<string, unknown>>;
+  if (kind !== 'symmetricKey' && kind !== 'x509') return 'its kind is neither';
+  const needed = kind === 'x509' ? 'private' : 'secret';
+  if (!(key instanceof KeyObject) || key.type !== needed) {
+    const found = key instanceof KeyObject ? `a ${key.type} key` : kindOf(key);
+    return `its key must be a KeyObject of node:crypto with a ${needed} key, not ${found}`;
+  }
+  if (kind === 'symmetricKey' || registrationId !== undefined) {
+    const problem = typeof registrationId === 'string' ? registrationIdProblem(registrationId) : kindOf(registrationId);
+    if (problem !== undefined) return `its registrationId cannot be used (${problem.replace(/\.$/, '')})`;
+  }
+  if (kind === 'symmetricKey') return undefined;
+  const isList = Array.isArray(certificates) && certificates.every((each) => each instanceof X509Certificate);
+  return isList ? undefined : 'its certificates must be a list of X509Certificate of node:crypto, the leaf first';
+}
 
 /** As long as those that the service makes. */
 const SYMMETRIC_KEY_BYTES = 64;

@@ -25,13 +25,20 @@ export interface SealingSecret {
   readonly place: string;
 }
 
+/** Whether the secret is to open a store that is there, or to seal one from now on. */
+export type SecretUse = 'open' | 'seal';
+
 /**
  * Reads the passphrase or key that the options name.
  *
  * @throws {ConfigurationError} when neither or both are given, or one is not what it should be.
  * @throws {HsmError} `ERR_DPS_HSM_PASSPHRASE` when the secret cannot be one, or what `readSecretFile` throws.
  */
-export async function readSealingSecret(options: OptionBag, signal: CancelSignal | undefined): Promise<SealingSecret> {
+export async function readSealingSecret(
+  options: OptionBag,
+  use: SecretUse,
+  signal: CancelSignal | undefined,
+): Promise<SealingSecret> {
   const source = chooseSource(options);
   if ('text' in source) {
     throwIfCancelled(signal, 'reading the passphrase');
@@ -42,7 +49,7 @@ export async function readSealingSecret(options: OptionBag, signal: CancelSignal
   // systemd guards its credentials by their folder; an access control list may look like a mode of 0440.
   const read = isCredential ? readPublicFile : readSecretFile;
   const bytes = await read(path, { what, signal });
-  return kind === 'key' ? keySecret(bytes, place) : passphraseSecret(bytes, place);
+  return kind === 'key' ? keySecret(bytes, place, use) : passphraseSecret(bytes, place);
 }
 
 /** Shorter ones are guessed whatever is done to slow the guessing down. Judged when a store is sealed, not when it is opened. */
@@ -162,13 +169,31 @@ function passphraseSecret(bytes: Uint8Array, place: string): SealingSecret {
   return { kind: 'passphrase', bytes: encodeUtf8(phrase), place };
 }
 
-function keySecret(bytes: Uint8Array, place: string): SealingSecret {
+function keySecret(bytes: Uint8Array, place: string, use: SecretUse): SealingSecret {
   if (bytes.length === SEALING_KEY_BYTES) return { kind: 'key', bytes, place };
+  const what = `The sealing key from ${place} has ${bytes.length} bytes; it must have exactly ${SEALING_KEY_BYTES}`;
+  const advice = use === 'seal' ? HOW_TO_MAKE : `. ${explainDamagedKey(bytes)} ${KEEP_THE_KEY}`;
   bytes.fill(0);
-  throw passphraseError(
-    `The sealing key from ${place} has ${bytes.length} bytes; it must have exactly ${SEALING_KEY_BYTES}, random ones and not as text. Make one: head -c ${SEALING_KEY_BYTES} /dev/urandom > FILE; chmod 600 FILE`,
-  );
+  throw passphraseError(`${what}${advice}`);
 }
+
+const HOW_TO_MAKE = `, random ones and not as text. Make one under a new name: head -c ${SEALING_KEY_BYTES} /dev/urandom > NEW-FILE; chmod 600 NEW-FILE`;
+const KEEP_THE_KEY =
+  'Keep the file, and put the right one back from its copy; a new key does not open a store that another one has sealed.';
+
+/** What became of the key, as far as its length and last bytes show. */
+function explainDamagedKey(bytes: Uint8Array): string {
+  const lineEnd = bytes.at(-1) !== LINE_FEED ? 0 : bytes.at(-2) === CARRIAGE_RETURN ? 2 : 1;
+  if (lineEnd > 0 && bytes.length - lineEnd === SEALING_KEY_BYTES) {
+    return `It ends in a line end, which an editor or a transfer may have added: try its first ${SEALING_KEY_BYTES} bytes, copied to a new file (head -c ${SEALING_KEY_BYTES}).`;
+  }
+  return bytes.length < SEALING_KEY_BYTES
+    ? 'So it is not the key of this key store, or was cut off.'
+    : 'So it is not the key of this key store, or something has changed it: an editor, a transfer as text.';
+}
+
+const LINE_FEED = 0x0a;
+const CARRIAGE_RETURN = 0x0d;
 
 function passphraseError(message: string): Error {
   return keyStoreError('ERR_DPS_HSM_PASSPHRASE', 'open key store', message);

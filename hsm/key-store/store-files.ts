@@ -2,10 +2,11 @@ import { join } from 'node:path';
 import type { CancelSignal } from '../../src/core/cancel-signal.js';
 import { type AbContent, AbFile } from '../../src/durable/ab-file.js';
 import { type DurableIo, nodeDurableIo } from '../../src/durable/durable-io.js';
+import { explainedStoreError } from '../../src/durable/explained-failure.js';
 import { lockFile } from '../../src/durable/file-lock.js';
 import { removeFile } from '../../src/durable/private-file.js';
 import type { ProcessTable } from '../../src/durable/process-table.js';
-import { storeErrorFrom, systemCodeOf } from '../../src/durable/store-failure.js';
+import { systemCodeOf } from '../../src/durable/store-failure.js';
 import { entryFileName, entryOfFile, MAX_ENTRY_BYTES } from './entry.js';
 import { INSTEAD_OF_NEWER, keyStoreError } from './key-store-error.js';
 import { MAX_HEADER_BYTES, markSpareOlder, readHeader, type StoreHeader, withoutRemarks } from './store-header.js';
@@ -109,7 +110,7 @@ export class StoreFiles {
       return await this.#io.list(this.directory);
     } catch (error) {
       if (systemCodeOf(error) === 'ENOENT') return [];
-      throw storeErrorFrom(error, { operation: 'read', path: this.directory }, this.#io.userId);
+      throw await explainedStoreError(this.#io, error, { operation: 'read', path: this.directory });
     }
   }
 

@@ -3,9 +3,11 @@ import { promisify } from 'node:util';
 import { concatBytes, decodeBase64, encodeBase64, encodeUtf8 } from '../../src/core/bytes.js';
 import type { CancelSignal } from '../../src/core/cancel-signal.js';
 import { unlessCancelled } from '../../src/core/cancellation.js';
-import { memberOf, objectMember, textMember } from '../../src/core/json-body.js';
+import { excerptOf, memberOf, objectMember, textMember } from '../../src/core/json-body.js';
+import { wordsOf } from '../../src/core/thrown-words.js';
 import type { JsonObject } from '../../src/core/twin.js';
 import { newerFormatError } from '../../src/durable/store-failure.js';
+import { HsmError } from '../../src/errors.js';
 import { INSTEAD_OF_NEWER, keyStoreError } from './key-store-error.js';
 import { openBox, readBox, SEALING_KEY_BYTES, type SealedBox, sealBox } from './sealed-box.js';
 import type { SealingSecret } from './sealing-secret.js';
@@ -152,11 +154,30 @@ async function deriveSealingKey(
     const N = 2 ** sealing.log2N;
     // Node's own bound is 32 MiB; what is asked for here plus a little for the blocks of each pass.
     const maxmem = 128 * SCRYPT_R * (N + sealing.p) + 1_048_576;
-    return deriveScrypt(secret.bytes, sealing.salt, SEALING_KEY_BYTES, { N, r: SCRYPT_R, p: sealing.p, maxmem });
+    const options = { N, r: SCRYPT_R, p: sealing.p, maxmem };
+    return deriveScrypt(secret.bytes, sealing.salt, SEALING_KEY_BYTES, options).catch((error: unknown) => {
+      throw scryptError(N, error);
+    });
   });
   const key = createSecretKey(derived);
   derived.fill(0);
   return key;
+}
+
+/** What it was asked for is within bounds: what can be in its way is that there is no memory, or no scrypt (FIPS). */
+function scryptError(N: number, cause: unknown): Error {
+  const mebibytes = (128 * SCRYPT_R * N) / 1_048_576;
+  const isShortage = /malloc failure|out of memory/i.test(wordsOf(cause));
+  const message = isShortage
+    ? `The passphrase of the key store could not be tried: that takes ${mebibytes} MiB of memory, and this process got none. Nothing was changed. Free memory or raise the limit of the process, then try again; a store sealed with a key file takes none.`
+    : `The passphrase of the key store could not be tried: the OpenSSL of this Node refused scrypt (${excerptOf(wordsOf(cause))}). In FIPS mode it has none; seal the store with a key file there.`;
+  return new HsmError({
+    code: 'ERR_DPS_HSM_OPERATION',
+    operation: 'open key store',
+    message,
+    cause,
+    retryable: isShortage,
+  });
 }
 
 function describeSealing(sealing: Sealing): JsonObject {

@@ -85,14 +85,23 @@ export class PrimaryKeys {
     return this.#settings.isTransient ? this.#derived(turn, this.#srk) : this.#persistent(turn, this.#srk);
   }
 
+  /** Those that are in the TPM already; nothing is made. */
+  async kept(turn: TpmTurn): Promise<Readonly<Record<'endorsementKey' | 'storageRootKey', PrimaryKey | undefined>>> {
+    return { endorsementKey: await this.#kept(turn, this.#ek), storageRootKey: await this.#kept(turn, this.#srk) };
+  }
+
   /** For this turn only, where it takes one of the few slots: `release` it as soon as it is not needed. */
   async release(turn: TpmTurn, key: PrimaryKey): Promise<void> {
     if (this.#settings.isTransient) await turn.flush(key.entity.handle);
   }
 
   async #persistent(turn: TpmTurn, role: Role): Promise<PrimaryKey> {
-    const found = (await readExisting(turn, role.handle)) ?? (await this.#make(turn, role));
-    return checkedKey(found, role.handle, role);
+    return (await this.#kept(turn, role)) ?? checkedKey(await this.#make(turn, role), role.handle, role);
+  }
+
+  async #kept(turn: TpmTurn, role: Role): Promise<PrimaryKey | undefined> {
+    const found = await readExisting(turn, role.handle);
+    return found && checkedKey(found, role.handle, role);
   }
 
   /** Gives the public area of what is at the handle in the end, also when another process was faster. */

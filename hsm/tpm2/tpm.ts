@@ -24,7 +24,10 @@ const FIRST_PAUSE_MS = 20;
 const PAUSES_TOTAL_MS = 5_100;
 const BUSY_CODES: readonly number[] = [TPM_RC.RETRY, TPM_RC.YIELDED, TPM_RC.TESTING];
 
-/** How long `close` lets work end that was already under way, flushing what it holds. */
+/**
+ * How long `close` lets work end that was already under way, flushing what it holds; less what the command under way has
+ * had of it, for a TPM that has said nothing for so long has nothing to say.
+ */
 const CLOSE_GRACE_MS = 3_000;
 
 /**
@@ -36,6 +39,7 @@ export class Tpm {
   readonly #settings: TpmSettings;
   #last: Promise<void> = Promise.resolve();
   #waiting = 0;
+  #turn: TpmTurn | undefined;
   #isClosed = false;
 
   constructor(settings: TpmSettings) {
@@ -61,7 +65,10 @@ export class Tpm {
   async close(): Promise<void> {
     this.#isClosed = true;
     await new Promise<void>((resolve) => {
-      const stopTimer = this.#settings.clock.after(CLOSE_GRACE_MS, resolve);
+      const { clock } = this.#settings;
+      const nowMs = clock.monotonicMs();
+      const silentMs = nowMs - (this.#turn?.unansweredSinceMs ?? nowMs);
+      const stopTimer = clock.after(Math.max(0, CLOSE_GRACE_MS - silentMs), resolve);
       void this.#last.then(() => {
         stopTimer();
         resolve();
@@ -85,10 +92,12 @@ export class Tpm {
     throwIfCancelled(signal, state);
     if (this.#isClosed) throw new TypeError(`The TPM at ${this.place} was closed.`);
     const turn = new TpmTurn(this.#settings, signal, state);
+    this.#turn = turn;
     try {
       return await work(turn);
     } finally {
       await turn.end();
+      this.#turn = undefined;
     }
   }
 }
@@ -99,11 +108,17 @@ export class TpmTurn {
   readonly #held: number[] = [];
   readonly #state: string;
   #signal: CancelSignal | undefined;
+  #unansweredSinceMs: number | undefined;
 
   constructor(settings: TpmSettings, signal: CancelSignal | undefined, state: string) {
     this.#settings = settings;
     this.#signal = signal;
     this.#state = state;
+  }
+
+  /** When the command that is under way was sent; undefined where one may take its time, for it makes a key. */
+  get unansweredSinceMs(): number | undefined {
+    return this.#unansweredSinceMs;
   }
 
   /**
@@ -184,9 +199,15 @@ export class TpmTurn {
   }
 
   async #transceive(name: string, bytes: Uint8Array): Promise<ResponseHead> {
-    const { link, commandTimeoutMs, creationTimeoutMs } = this.#settings;
-    const timeoutMs = name === 'CreatePrimary' ? Math.max(creationTimeoutMs, commandTimeoutMs) : commandTimeoutMs;
-    return readResponseHead(await link.transceive(bytes, timeoutMs), `the response to ${name}`);
+    const { link, clock, commandTimeoutMs, creationTimeoutMs } = this.#settings;
+    const makesKey = name === 'CreatePrimary';
+    const timeoutMs = makesKey ? Math.max(creationTimeoutMs, commandTimeoutMs) : commandTimeoutMs;
+    this.#unansweredSinceMs = makesKey ? undefined : clock.monotonicMs();
+    try {
+      return readResponseHead(await link.transceive(bytes, timeoutMs), `the response to ${name}`);
+    } finally {
+      this.#unansweredSinceMs = undefined;
+    }
   }
 
   async #pause(forMs: number): Promise<void> {

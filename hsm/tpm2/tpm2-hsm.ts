@@ -162,7 +162,7 @@ class TpmDevice implements Tpm2Hsm {
 }
 
 /** The whole `TPM2B_PUBLIC` is hashed, size prefix and all: 52 letters and digits. */
-function registrationIdOf(endorsementKey: Uint8Array): string {
+export function registrationIdOf(endorsementKey: Uint8Array): string {
   return base32(createHash('sha256').update(endorsementKey).digest());
 }
 
@@ -188,7 +188,8 @@ function readBlob(bytes: Uint8Array, operation: string): ActivationBlob {
   }
 }
 
-function explain(error: unknown, operation: string, place: string): DpsError {
+/** As it leaves the provider. */
+export function explain(error: unknown, operation: string, place: string): DpsError {
   if (isDpsError(error)) return error;
   if (error instanceof TpmCommandError) return explainRefusal(error, operation, place);
   if (error instanceof TpmFormatError) {

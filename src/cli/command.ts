@@ -1,4 +1,5 @@
 import type { CommandLog } from './command-log.js';
+import type { Hint } from './endpoint-hint.js';
 import type { Interruption } from './interruption.js';
 import type { CliIo } from './io.js';
 import type { OptionNames } from './option-names.js';
@@ -21,6 +22,7 @@ export interface FailureContext {
   lines: Readonly<Record<string, string>>;
   /** What the options of the library are called here. */
   optionNames: OptionNames;
+  hint?: Hint;
 }
 
 export interface Command {

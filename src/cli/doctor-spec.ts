@@ -10,13 +10,18 @@ Checks:
   configuration, identity   what is missing, cannot be read, or does not go together; the folder of
                             --state, too
   clock, server-clock       whether tokens and certificates can be dated by it
-  environment, proxy        settings of Node and proxies, and what becomes of them here
+  environment, proxy        settings of Node; which proxy is taken and what names it; that it lets
+                            the device through
   permissions               that files with secrets are their owner's alone
+  key-store                 that it opens with what seals it, and has the entry; it is not locked
+  tpm                       that it answers, and which of EK and SRK are in it; none is made, and no
+                            password is tried
   key, certificate, key-match, chain, expiry, registration-id
                             that each can be read, is whole, in order and in date, and that they
                             belong together
   authorities               the certificates of --ca-file
-  dns, port, tls            the way to DPS, also by the other transport where it has its usual port
+  dns, port, tls            the way to DPS, also by the other transport where it has its usual
+                            port; an address needs no dns
   service                   always skipped: whether DPS accepts this device, and which hub it gets
 
 Standard output gets one JSON document, also when something is wrong with the options:

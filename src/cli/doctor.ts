@@ -9,19 +9,22 @@ import { proxyRule } from '../net/proxy-choice.js';
 import { UsageError } from './cli-errors.js';
 import type { Command, CommandContext } from './command.js';
 import { DOCTOR_SPEC } from './doctor-spec.js';
+import { endpointHint, type Hint } from './endpoint-hint.js';
 import {
   checkConfiguration,
   endpointOf,
   examineAuthorities,
   examineIdentity,
   servicesOf,
+  type Timing,
   transportOf,
   tried,
 } from './examination.js';
 import { EXIT, type ExitStatus, exitStatusOf } from './exit-codes.js';
+import { FLAGS } from './failure-report.js';
 import { handOver } from './hand-over.js';
 import { proxyOption } from './journey-settings.js';
-import { findOptionNames, type OptionNames, respell } from './option-names.js';
+import { blameFlag, findOptionNames, type OptionNames, respell } from './option-names.js';
 import { type Options, readOptions } from './options.js';
 import { DEFAULT_TIMEOUT_SECONDS } from './provision-spec.js';
 import { findSecrets, takeEnvironmentSecrets } from './secrets.js';
@@ -117,11 +120,15 @@ async function examine(examined: Case): Promise<DoctorReport> {
   const clock = instruments.clock ?? io.clock;
   const secrets = await tried(() => findSecrets(DOCTOR_SPEC.secrets, options, taken, io, signal));
   const names = findOptionNames(DOCTOR_SPEC, options, secrets.value ?? new Map());
+  const words = { names, hint: endpointHint(options) };
   const findings: Finding[] = [];
   const told: ToldFinding[] = [];
   const add = (more: readonly Finding[]): void => {
-    findings.push(...more);
-    for (const finding of more) told.push(tell(finding, names, context));
+    for (const found of more) {
+      const finding = found.error === undefined ? found : { ...found, error: blameFlag(found.error, names) };
+      findings.push(finding);
+      told.push(tell(finding, words, context));
+    }
   };
   const rule = await tried(async () => {
     const { proxy } = await proxyOption(options, secrets.value ?? new Map(), signal);
@@ -131,16 +138,17 @@ async function examine(examined: Case): Promise<DoctorReport> {
   const hop = proxyFor?.(servicesOf(options).chosen);
   add([
     checkClock(clock),
-    rule.error === undefined ? checkProxy(io.env, hop) : failed('proxy', rule.error),
+    rule.error === undefined ? checkProxy(io.env, hop, proxyLabel(options)) : failed('proxy', rule.error),
     checkNodeSettings(io.env, options.text('ca-file') !== undefined),
   ]);
   add(await checkConfiguration(options, io, signal));
-  const identity = await examineIdentity(options, secrets, clock, { env: io.env, signal });
+  const timing: Timing = { clock: timedBy(io.clock, clock), connectTimeoutMs: connectTimeoutMsOf(options) };
+  const identity = await examineIdentity(options, secrets, timing, { env: io.env, signal });
   add(identity.findings);
   const authorities = await examineAuthorities(options, io, clock, signal);
   add(authorities.findings);
-  const way = { ca: authorities.pem, client: identity.client, proxyFor };
-  add(authorities.isKnown ? await examineNetwork(examined, clock, way) : [NOT_TRIED]);
+  const way = { ...timing, ca: authorities.pem, client: identity.client, proxyFor };
+  add(authorities.isKnown ? await examineNetwork(examined, way) : [NOT_TRIED]);
   add([NOT_ASKED]);
   const error = worstError(findings);
   return {
@@ -160,23 +168,29 @@ const NOT_ASKED = skipped(
   'DPS was not asked whether it knows this device and accepts its identity, nor was a hub looked at: that takes a registration, dps-device provision.',
 );
 
-async function examineNetwork(
-  { options, signal, instruments, context }: Case,
-  clock: Clock,
-  way: Pick<LiveNetworkOptions, 'ca' | 'client' | 'proxyFor'>,
-): Promise<Finding[]> {
-  const services = servicesOf(options);
-  const connectTimeoutMs = (options.number('connect-timeout') ?? CONNECT_TIMEOUT_SECONDS) * 1000;
-  const makeNetwork = instruments.network ?? (await import('../doctor/live-network.js')).liveNetwork;
-  // What waits is timed by the clock that runs; what is dated is judged by the one under examination.
-  const timed: Clock = {
-    monotonicMs: () => context.io.clock.monotonicMs(),
-    wallMs: () => clock.wallMs(),
-    after: (delayMs, fn) => context.io.clock.after(delayMs, fn),
+function proxyLabel(options: Options): string | undefined {
+  return options.text('proxy') === undefined ? undefined : options.label('proxy');
+}
+
+function connectTimeoutMsOf(options: Options): number {
+  return (options.number('connect-timeout') ?? CONNECT_TIMEOUT_SECONDS) * 1000;
+}
+
+/** What waits is timed by the clock that runs; what is dated is judged by the one under examination. */
+function timedBy(running: Clock, examined: Clock): Clock {
+  return {
+    monotonicMs: () => running.monotonicMs(),
+    wallMs: () => examined.wallMs(),
+    after: (delayMs, fn) => running.after(delayMs, fn),
   };
-  const network = await makeNetwork({ ...way, clock: timed, connectTimeoutMs });
+}
+
+async function examineNetwork({ options, signal, instruments }: Case, way: LiveNetworkOptions): Promise<Finding[]> {
+  const services = servicesOf(options);
+  const makeNetwork = instruments.network ?? (await import('../doctor/live-network.js')).liveNetwork;
+  const network = await makeNetwork(way);
   const hop = way.proxyFor?.(services.chosen);
-  return checkNetwork(network, { ...services, hop, clock, signal }).catch((error: unknown) => {
+  return checkNetwork(network, { ...services, hop, clock: way.clock, signal }).catch((error: unknown) => {
     throw signal.aborted ? new CancelledError({ state: 'looking at the network', cause: signal.reason }) : error;
   });
 }
@@ -184,19 +198,37 @@ async function examineNetwork(
 const MARKS = { ok: 'ok', warning: 'warning', failed: 'FAILED', skipped: 'skipped' } as const;
 
 /** In the user's own words, on standard error at once, and for the document. */
-function tell({ error, ...finding }: Finding, names: OptionNames, { log }: CommandContext): ToldFinding {
-  const shortage = explainShortage(error);
-  const fix = shortage === undefined ? finding.fix : `${shortage.charAt(0).toUpperCase()}${shortage.slice(1)}.`;
+function tell({ error, ...finding }: Finding, words: UserWords, { log }: CommandContext): ToldFinding {
   const code = error instanceof UsageError || isDpsError(error) ? error.code : undefined;
+  const fix = fixFor(finding.fix, error, code, words);
   const told: ToldFinding = {
     ...finding,
-    message: respell(finding.message, names),
-    ...(fix === undefined ? {} : { fix: respell(fix, names) }),
+    message: respell(finding.message, words.names),
+    ...(fix === undefined ? {} : { fix }),
     ...(code === undefined ? {} : { code }),
   };
   const line = `${MARKS[told.verdict].padEnd(8)} ${told.check.padEnd(15)} ${told.message}`;
   log.entry({ type: 'finding', ...told }, told.fix === undefined ? line : `${line} -> ${told.fix}`);
   return told;
+}
+
+interface UserWords {
+  readonly names: OptionNames;
+  readonly hint: Hint;
+}
+
+function fixFor(
+  fix: string | undefined,
+  error: Error | undefined,
+  code: string | undefined,
+  { names, hint }: UserWords,
+): string | undefined {
+  const shortage = explainShortage(error);
+  if (shortage !== undefined) return `${shortage.charAt(0).toUpperCase()}${shortage.slice(1)}.`;
+  if (fix === undefined || error === undefined) return fix && respell(fix, names);
+  const flag = FLAGS[code ?? ''];
+  const more = [hint(code, error.message) ?? [], flag === undefined ? [] : `On the command line: ${flag}.`];
+  return [respell(fix, names), ...more.flat()].join(' ');
 }
 
 function formatTime(wallMs: number): string {

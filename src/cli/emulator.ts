@@ -82,14 +82,17 @@ async function readConfig(options: Options, { io, interruption }: CommandContext
   };
 }
 
-/** The emulator speaks of its configuration, where nobody finds a port that a flag gave. */
+/** The emulator speaks of its configuration, where nobody finds what a flag gave. What this machine does not allow has a cause. */
 function nameFlag(error: unknown, options: Options): unknown {
   if (!(error instanceof ConfigurationError)) return error;
-  const { code, message, option, cause } = error;
-  const port = PORTS.find((name) => option === `ports.${name}`);
-  if (port === undefined || options.number(`${port}-port`) === undefined) return error;
-  const label = options.label(`${port}-port`);
-  return new ConfigurationError({ code, message: message.replace(`ports.${port}`, label), option: label, cause });
+  const { code, message, option = '', cause } = error;
+  const flag = option.replace(/^ports\.(\w+)$/, '$1-port');
+  if (options.layer(flag) === undefined) return error;
+  const label = options.label(flag);
+  const words = message.replace(option, label);
+  return cause === undefined
+    ? new UsageError(words)
+    : new ConfigurationError({ code, message: words, option: label, cause });
 }
 
 interface Files {

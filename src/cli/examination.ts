@@ -3,16 +3,18 @@ import type { Clock } from '../core/clock.js';
 import { resolveDpsEndpoint, splitHostPort } from '../core/identifiers.js';
 import { AUTO_TPM_TRANSPORTS, AUTO_TRANSPORTS } from '../core/transport-order.js';
 import { checkAuthorities, checkCertificate } from '../doctor/certificate-check.js';
-import { attempt, type Finding, failed, ok, skipped } from '../doctor/finding.js';
+import { attempt, type Finding, failed, ok } from '../doctor/finding.js';
 import { checkSymmetricKey } from '../doctor/key-check.js';
 import type { NetworkCheck, Service } from '../doctor/network-check.js';
-import { checkTpmPasswords } from '../doctor/tpm-check.js';
-import { ConfigurationError } from '../errors.js';
+import { checkTpm, checkTpmPasswords } from '../doctor/tpm-check.js';
+import { ConfigurationError, isDpsError } from '../errors.js';
+import { readProvisionOptions } from '../provision-options.js';
 import { readStoredRecord } from '../state/file-store.js';
 import type { DpsTransportName } from '../transport-names.js';
 import { UsageError } from './cli-errors.js';
 import { chooseIdentity, type Identity, type IdentitySources } from './identity.js';
 import type { CliIo } from './io.js';
+import { plainOptions } from './journey-settings.js';
 import type { Options } from './options.js';
 import { checkTarget } from './output-file.js';
 import type { GivenSecrets } from './secrets.js';
@@ -43,17 +45,17 @@ export interface ExaminedIdentity {
   readonly client: TlsClientCredential | undefined;
 }
 
-/** Opening a TPM may make keys in it, and opening a store takes its lock. */
-const NOT_OPENED: Finding = skipped(
-  'identity',
-  'TPM or key store were not opened: dps-device identity with the same options does that.',
-);
+/** By which clock to wait for others, and how long. */
+export interface Timing {
+  readonly clock: Clock;
+  readonly connectTimeoutMs: number;
+}
 
 /** The identity as `provision` would choose it, and all that its files may be at fault with. */
 export async function examineIdentity(
   options: Options,
   secrets: Tried<GivenSecrets>,
-  clock: Clock,
+  timing: Timing,
   { env, signal }: IdentitySources,
 ): Promise<ExaminedIdentity> {
   const { value } = secrets;
@@ -65,17 +67,35 @@ export async function examineIdentity(
   }
   const { hsm, origin } = chosen.value;
   const found = ok('identity', `The device has ${/^[aeiou]/.test(origin) ? 'an' : 'a'} ${origin}.`);
+  const fits = readProvisionOptions({ idScope: ANY_SCOPE, hsm, ...plainOptions(options) });
+  const first = isDpsError(fits) ? [found, failed('configuration', fits)] : [found];
+  const { findings, client } = await examineHsm(hsm, timing, signal);
+  return { findings: [...first, ...findings], client };
+}
+
+/** Whether there is one is looked at elsewhere. */
+const ANY_SCOPE = '0ne';
+
+async function examineHsm(
+  hsm: Identity['hsm'],
+  { clock, connectTimeoutMs }: Timing,
+  signal: AbortSignal,
+): Promise<ExaminedIdentity> {
   switch (hsm.kind) {
     case 'symmetricKey':
-      return { findings: [found, ...(await checkSymmetricKey(hsm, signal))], client: undefined };
-    case 'x509': {
-      const { findings, client } = await checkCertificate(hsm, clock, signal);
-      return { findings: [found, ...findings], client };
+      return { findings: await checkSymmetricKey(hsm, signal), client: undefined };
+    case 'x509':
+      return checkCertificate(hsm, clock, signal);
+    case 'tpm': {
+      const { kind: _, ...options } = hsm;
+      const passwords = await checkTpmPasswords(hsm, signal);
+      const seen = await checkTpm({ ...options, clock, commandTimeoutMs: connectTimeoutMs }, signal);
+      return { findings: [...passwords, ...seen], client: undefined };
     }
-    case 'tpm':
-      return { findings: [found, NOT_OPENED, ...(await checkTpmPasswords(hsm, signal))], client: undefined };
-    default:
-      return { findings: [found, NOT_OPENED], client: undefined };
+    default: {
+      const { kind: _, ...options } = hsm;
+      return (await import('../doctor/key-store-check.js')).checkKeyStore(options, clock, signal);
+    }
   }
 }
 

@@ -30,12 +30,12 @@ const DETAILS: readonly (readonly [member: string, label: string])[] = [
   ['retryAfterMs', 'retry after ms'],
   ['expected', 'expected'],
   ['got', 'got'],
-  ['state', 'state'],
   ['shortage', 'shortage'],
+  ['hint', 'hint'],
 ];
 
-/** What the command line offers where a message speaks of options in code. */
-const FLAGS: Readonly<Record<string, string>> = {
+/** What the command line offers where a message speaks of options in code, by the code of the error. */
+export const FLAGS: Readonly<Record<string, string>> = {
   ERR_DPS_DEADLINE: '--timeout SECONDS allows more time',
   ERR_DPS_CONNECT_TIMEOUT:
     '--connect-timeout SECONDS allows more time; --transport auto --hub-transport auto also try port 443',
@@ -55,7 +55,7 @@ const MAX_CAUSES = 5;
 export function describeFailure(
   error: unknown,
   exitStatus: ExitStatus,
-  { lines, optionNames }: Readonly<FailureContext> = { lines: {}, optionNames: new Map() },
+  { lines, optionNames, hint: hintOn }: Readonly<FailureContext> = { lines: {}, optionNames: new Map() },
 ): FailureReport {
   if (error instanceof UsageError) return describeUsageError(error);
   const isBug = exitStatus === EXIT.bug;
@@ -63,6 +63,7 @@ export function describeFailure(
   const summary = summarize(error, telling);
   const causes = listCauses(error, telling);
   const shortage = explainShortage(error);
+  const [hint] = [summary, ...causes].flatMap(({ code, message }) => hintOn?.(code, message) ?? []);
   const event = {
     type: 'error' as const,
     ...summary,
@@ -72,6 +73,7 @@ export function describeFailure(
     ...(shortage === undefined ? {} : { shortage }),
     ...lines,
     ...(causes.length === 0 ? {} : { causes }),
+    ...(hint === undefined ? {} : { hint }),
   };
   return {
     text: formatFailure(event, causes, lines, isBug ? describeBug(error) : []),

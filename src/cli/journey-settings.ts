@@ -37,32 +37,39 @@ export async function readSettings(
     throw options.missing('id-scope', '--id-scope is missing: copy it from the overview page of the DPS instance.');
   }
   const { hsm, origin } = await chooseIdentity(options, secrets, { env: io.env, signal });
-  const transport = transportNames<DpsTransportName>(options.text('transport'));
-  const hubTransport = transportNames<HubTransportName>(options.text('hub-transport'));
   const ca = options.input('ca-file');
   const payload = options.input('payload-file');
-  const endpoint = options.text('endpoint');
-  const modelId = options.text('model-id');
-  const state = options.text('state');
   return {
     origin,
     facts: { idScope },
     provision: {
       idScope,
       hsm,
-      ...(transport === undefined ? {} : { transport }),
-      ...(hubTransport === undefined ? {} : { hubTransport }),
-      ...(endpoint === undefined ? {} : { endpoint }),
-      ...(modelId === undefined ? {} : { modelId }),
+      ...plainOptions(options),
       ...(ca === undefined ? {} : { ca: await readAuthorities(ca, { io, signal }) }),
       ...(payload === undefined ? {} : { payload: await readJsonInput(payload, io, signal) }),
       ...(await proxyOption(options, secrets, signal)),
-      ...(state === undefined ? {} : { state }),
-      ...(options.isOn('reprovision') ? { reprovision: true } : {}),
-      ...inMs('startSpreadMs', options.number('start-spread')),
-      ...inMs('connectTimeoutMs', options.number('connect-timeout')),
-      ...inMs('requestTimeoutMs', options.number('request-timeout')),
     },
+  };
+}
+
+/** What needs no file to be read, nor a secret. */
+export function plainOptions(options: Options): Omit<ProvisionOptions, 'idScope' | 'hsm'> {
+  const transport = transportNames<DpsTransportName>(options.text('transport'));
+  const hubTransport = transportNames<HubTransportName>(options.text('hub-transport'));
+  const endpoint = options.text('endpoint');
+  const modelId = options.text('model-id');
+  const state = options.text('state');
+  return {
+    ...(transport === undefined ? {} : { transport }),
+    ...(hubTransport === undefined ? {} : { hubTransport }),
+    ...(endpoint === undefined ? {} : { endpoint }),
+    ...(modelId === undefined ? {} : { modelId }),
+    ...(state === undefined ? {} : { state }),
+    ...(options.isOn('reprovision') ? { reprovision: true } : {}),
+    ...inMs('startSpreadMs', options.number('start-spread')),
+    ...inMs('connectTimeoutMs', options.number('connect-timeout')),
+    ...inMs('requestTimeoutMs', options.number('request-timeout')),
   };
 }
 

@@ -1,11 +1,13 @@
 import type { KeyObject, X509Certificate } from 'node:crypto';
 import { readCertificates } from '../../hsm/certificate-chain.js';
-import { certificatesFor, type KeyMaterial } from '../../hsm/key-store/key-material.js';
+import { certificatesFor, commonNameOf, type KeyMaterial } from '../../hsm/key-store/key-material.js';
 import { certificateInsteadOfKey, type NamedText, readPrivateKey } from '../../hsm/private-key.js';
 import { readPublicFile, readSecretFile } from '../../hsm/secret-file.js';
+import { HsmError } from '../errors.js';
 import { UsageError } from './cli-errors.js';
 import { readSymmetricKey } from './keys-material.js';
 import { entryName, type KeysContext, type KeysWork, openOrMakeStore, openStore } from './keys-work.js';
+import { type OptionNames, respell } from './option-names.js';
 import type { GivenSecret } from './secrets.js';
 
 /** `keys import`. */
@@ -19,6 +21,7 @@ export const importKey: KeysWork = async (context) => {
       'There is nothing to import: give --symmetric-key-file, or --cert-file with --cert-key-file.',
     );
   }
+  if ('certificates' in given) checkCommonName(context, given.certificates[0]);
   // A certificate alone is for a key that is there already.
   const store = await ('kind' in given ? openOrMakeStore(context) : openStore(context));
   const entry =
@@ -27,6 +30,18 @@ export const importKey: KeysWork = async (context) => {
       : await store.attach(name, given.certificates, given.place, signal);
   return { keyStore: store.directory, entry };
 };
+
+/** What a certificate says of its device cannot be changed by an option. */
+function checkCommonName({ options }: KeysContext, leaf: X509Certificate | undefined): void {
+  const wanted = options.text('registration-id');
+  if (wanted === undefined || leaf === undefined) return;
+  const found = commonNameOf(leaf);
+  if (found === wanted) return;
+  const name = found === undefined ? 'no common name, or several' : `the common name ${JSON.stringify(found)}`;
+  throw new UsageError(
+    `${options.label('registration-id')} says ${JSON.stringify(wanted)}, but the certificate has ${name}. DPS takes the registration id from there: leave the option out, or give the certificate of that device.`,
+  );
+}
 
 /** Certificates for a key that the store has already. */
 export interface GivenCertificates {
@@ -68,10 +83,28 @@ async function privateKeyMaterial(
   registrationId: string | undefined,
 ): Promise<KeyMaterial> {
   const named = await readKeyText(source, context.signal);
-  const key: KeyObject = readPrivateKey(named, await readPassphrase(context));
+  const key = openPrivateKey(named, await readPassphrase(context));
   const certificates = texts.length === 0 ? [] : certificatesFor(key, named.place, texts);
   return { kind: 'x509', key, certificates, ...(registrationId === undefined ? {} : { registrationId }) };
 }
+
+function openPrivateKey(named: NamedText, passphrase: string | undefined): KeyObject {
+  try {
+    return readPrivateKey(named, passphrase);
+  } catch (error) {
+    if (!(error instanceof HsmError)) throw error;
+    const { code, operation, message, cause } = error;
+    throw new HsmError({ code, operation, message: respell(message, PASSPHRASE_OF_KEY), cause });
+  }
+}
+
+/** Elsewhere in these commands this option is the passphrase of the store. */
+const PASSPHRASE_OF_KEY: OptionNames = new Map([
+  [
+    'hsm.passphrase',
+    { label: undefined, place: undefined, usage: '--key-passphrase-file FILE', isFlag: false, isContent: true },
+  ],
+]);
 
 async function readCertificateTexts({ options, signal }: KeysContext): Promise<NamedText[]> {
   const paths = [options.text('cert-file'), options.text('chain-file')].filter((path) => path !== undefined);

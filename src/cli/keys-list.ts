@@ -1,7 +1,10 @@
 import { listSealedEntries } from '../../hsm/software-key-store.js';
 import { UsageError } from './cli-errors.js';
+import { EXIT } from './exit-codes.js';
 import { chooseSealing } from './key-store-sealing.js';
+import { EndedWith } from './keys-end.js';
 import { type KeysContext, type KeysWork, openStore, storeDirectory } from './keys-work.js';
+import { makePrintable } from './printable.js';
 
 /** `keys list`. */
 export const listKeys: KeysWork = async (context) => {
@@ -11,12 +14,17 @@ export const listKeys: KeysWork = async (context) => {
   const entries = verified
     ? await (await openStore(context)).list(signal)
     : await listSealedEntries({ directory: keyStore }, signal);
-  for (const entry of entries) {
-    const problem = entry.problem ?? entry.warning;
-    if (problem !== undefined)
-      log.entry({ type: 'log', line: problem, entry: entry.name }, `${entry.name}: ${problem}`);
+  for (const { name, problem, ...entry } of entries) {
+    const line = problem ?? ('warning' in entry ? entry.warning : undefined);
+    if (line === undefined) continue;
+    const event = { type: 'log', line, entry: name };
+    const text = `${name}: ${line}`;
+    // What ends the command badly is told whatever is quiet.
+    if (problem === undefined) log.entry(event, text);
+    else log.failure(event, makePrintable(text));
   }
-  return { keyStore, verified, entries };
+  const isWhole = entries.every(({ problem }) => problem === undefined);
+  return new EndedWith({ keyStore, verified, entries }, isWhole ? EXIT.ok : EXIT.configuration);
 };
 
 async function hasSealing(context: KeysContext): Promise<boolean> {

@@ -41,7 +41,7 @@ async function stage(context: KeysContext, store: SoftwareKeyStore, name: string
     const entry =
       'kind' in given
         ? await store.stage(name, given, signal)
-        : await store.attach(name, given.certificates, given.place, signal);
+        : await store.stageCertificates(name, given.certificates, given.place, signal);
     return { entry };
   }
   const madeKind = wanted ?? (kind === 'symmetricKey' ? 'symmetric-key' : undefined);

@@ -131,6 +131,10 @@ const EXIT_STATUSES = [
 const COMMON = `An option can also be given in the environment: DPS_KEY_STORE=/var/lib/dps-device/keys
 Standard output gets one JSON document without secrets; notes and errors go to standard error.`;
 
+const MEMBERS = `${COMMON}
+
+Members of the document:`;
+
 export const KEYS_MAKE_SPEC: CommandSpec = {
   command: 'keys make',
   summary: 'makes a key, and puts it into a key store, which is made if there is none.',
@@ -166,18 +170,18 @@ export const KEYS_MAKE_SPEC: CommandSpec = {
   exitStatuses: EXIT_STATUSES,
   advice: ADVICE,
   notes: `Kinds:
-  symmetric-key   64 random bytes. --write-key tells the operator, who puts them into the enrollment;
-                  without it nobody gets to know them
+  symmetric-key   64 random bytes. --write-key tells the operator, who puts them into the
+                  enrollment; without it nobody gets to know them
   csr             a private key, and a signing request for its certificate. The key never leaves;
                   once the request is signed: keys import --key-name NAME --cert-file FILE
   self-signed     a private key with a certificate that vouches for itself, for an individual
                   enrollment by thumbprint
   ca, device      authorities and device certificates for a test bench: no revocation, no policy
 
-A key file (--key-store-key-file) is made together with the store, if there is none: keep a copy of it
-elsewhere. Who loses what seals a store has lost what is in it.
+A key file (--key-store-key-file) is made together with the store, if there is none: keep a copy of
+it elsewhere. Who loses what seals a store has lost what is in it.
 
-${COMMON} Its members:
+${MEMBERS}
   keyStore   the folder
   entry      { "name", "kind", "registrationId", "current", "staged" }, as keys list has it
   signingRequestPem, certificateChainPem, keyFile, signingRequestFile, certificateFile`,
@@ -185,18 +189,30 @@ ${COMMON} Its members:
 
 export const KEYS_IMPORT_SPEC: CommandSpec = {
   command: 'keys import',
-  summary: 'puts a key that is there already into a key store, which is made if there is none.',
+  summary: 'puts a key that is there already into a key store, made if there is none.',
   secrets: [PASSPHRASE, ...KEY_SECRETS],
-  options: [...OPENING, NAME, REGISTRATION_ID, ...KEY_SECRETS.map(secretFileOption), ...CERTIFICATE_FILES, ...LOG],
+  options: [
+    ...OPENING,
+    NAME,
+    {
+      ...REGISTRATION_ID,
+      help: 'Name of the device in its enrollment. Default: the name of the entry. With a certificate it is the common name of that, and nothing else is taken.',
+    },
+    ...KEY_SECRETS.map(secretFileOption),
+    ...CERTIFICATE_FILES,
+    ...LOG,
+  ],
   exitStatuses: EXIT_STATUSES,
   advice: ADVICE,
   notes: `  symmetric key            --symmetric-key-file device.key
   certificate and its key  --cert-file device.pem --cert-key-file device.key [--chain-file ca.pem]
-  certificate alone        --cert-file device.pem: for a key of the entry that has a signing request out,
-                           or a renewed one for the same key
+  certificate alone        --cert-file device.pem: for a key of the entry that has a signing request
+                           out, or a renewed one for the same key, which takes the place of the one
+                           in use at once; keys rotate --step stage puts it beside that
   - as a FILE is standard input, for one of them.
 
-What was imported is still where it came from: remove it there (shred -u, on what keeps no old blocks).
+What was imported is still where it came from: remove it there (shred -u, on what keeps no old
+blocks).
 
 ${COMMON}`,
 };
@@ -208,10 +224,11 @@ export const KEYS_LIST_SPEC: CommandSpec = {
   options: [...OPENING, ...LOG],
   exitStatuses: EXIT_STATUSES,
   advice: ADVICE,
-  notes: `Without a passphrase or key file it reads the labels alone, and "verified" is false: nothing shows
+  notes: `An entry of which no copy can be used is listed with its "problem", and the command ends in ${EXIT.configuration}.
+Without a passphrase or key file it reads the labels alone, and "verified" is false: nothing shows
 then whether somebody has changed them.
 
-${COMMON} Its members:
+${MEMBERS}
   keyStore, verified
   entries     [ { "name", "kind": "symmetricKey" or "x509", "registrationId",
                   "current": { "id", "algorithm",
@@ -244,8 +261,8 @@ export const KEYS_DERIVE_SPEC: CommandSpec = {
   ],
   exitStatuses: EXIT_STATUSES,
   advice: ADVICE,
-  notes: `The key is HMAC-SHA256(group key, registration id). Do this where the group key is kept, not on devices: who
-has the group key can be any device of the group.
+  notes: `The key is HMAC-SHA256(group key, registration id). Do this where the group key is kept, not on
+devices: who has the group key can be any device of the group.
 
 ${COMMON}`,
 };
@@ -272,15 +289,16 @@ export const KEYS_SEAL_SPEC: CommandSpec = {
   ],
   exitStatuses: EXIT_STATUSES,
   advice: ADVICE,
-  notes: `One file is written, all or nothing: a power cut leaves the store sealed as before, or anew. A copy of the
-store that somebody made before still opens with the old secret: if that became known, roll the keys, too.
+  notes: `One file is written, all or nothing: a power cut leaves the store sealed as before, or anew. A copy
+of the store that somebody made before still opens with the old secret: if that became known, roll
+the keys, too.
 
 ${COMMON}`,
 };
 
 export const KEYS_ROTATE_SPEC: CommandSpec = {
   command: 'keys rotate',
-  summary: 'rolls the key of an entry: puts a new one beside it, then takes that over or drops it.',
+  summary: 'rolls a key or certificate: stages a new one, takes it over or drops it.',
   secrets: [PASSPHRASE, ...KEY_SECRETS],
   options: [
     ...OPENING,
@@ -302,12 +320,15 @@ export const KEYS_ROTATE_SPEC: CommandSpec = {
   exitStatuses: EXIT_STATUSES,
   advice: ADVICE,
   notes: `Steps:
-  stage     a new key beside the one in use: made here, or given as for keys import. A device tries it
-            first, and goes on with the one in use where it is refused. One that is running reads its keys
-            at its next start: restart it then
-  commit    the staged key becomes the one in use, and the one before is dropped: once the hub has
-            accepted it
-  discard   drops the staged key
+  stage     a new key beside the one in use: made here, or given as for keys import; or a renewed
+            certificate for the same key (--cert-file). Enroll it beside the one in use, then
+            restart the device, which reads its keys when it starts. It tries the new one first,
+            goes on with the one in use where that is refused, and commits the new one when the
+            hub has accepted it
+  commit    by hand, for a device that cannot commit by itself: the staged key becomes the one in
+            use, and the one before is dropped for good. Only once the service accepts the staged
+            one: that is not checked here, and a device whose new key is not enrolled is locked out
+  discard   drops the staged key; the one in use stays
 
 ${COMMON}`,
 };

@@ -1,9 +1,13 @@
-import { makeKeyFile, type SealingOptions } from '../../hsm/key-store/sealing-secret.js';
+import { rmdir } from 'node:fs/promises';
 import { openKeyStore, type SoftwareKeyStore } from '../../hsm/software-key-store.js';
+import { nodeDurableIo } from '../durable/durable-io.js';
+import { isPrivateFolder, preparePrivateFolder } from '../durable/private-folder.js';
 import { isDpsError } from '../errors.js';
 import type { CommandLog } from './command-log.js';
 import type { CliIo } from './io.js';
 import { chooseSealing } from './key-store-sealing.js';
+import type { EndedWith } from './keys-end.js';
+import { makeKeyFileIfMissing, refuseKeyFileInStore } from './keys-key-file.js';
 import type { Options } from './options.js';
 import { checkNewTarget, checkTarget, writeFileWhole } from './output-file.js';
 import type { GivenSecrets } from './secrets.js';
@@ -20,7 +24,7 @@ export interface KeysContext {
 }
 
 /** Does it; what it gives is printed, an object as JSON. */
-export type KeysWork = (context: KeysContext) => Promise<object | string>;
+export type KeysWork = (context: KeysContext) => Promise<object | string | EndedWith>;
 
 /** Opens the store that the options name. */
 export async function openStore(context: KeysContext): Promise<SoftwareKeyStore> {
@@ -38,21 +42,24 @@ export async function openOrMakeStore(context: KeysContext): Promise<SoftwareKey
   } catch (error) {
     if (!isDpsError(error) || error.code !== 'ERR_DPS_HSM_STORE_MISSING') throw error;
   }
-  await makeKeyFileIfMissing(sealing, context);
+  await refuseKeyFileInStore(sealing, directory, context, 'key-store-key-file');
+  await withFolder(directory, () => makeKeyFileIfMissing(sealing, context));
   const store = await openKeyStore({ directory, ...sealing, create: true }, signal);
   log.entry({ type: 'log', line: 'key store made', directory }, `made the key store ${directory}`);
   return store;
 }
 
-export async function makeKeyFileIfMissing(
-  { sealingKey }: SealingOptions,
-  { log, signal }: KeysContext,
-): Promise<void> {
-  if (sealingKey === undefined || !('file' in sealingKey)) return;
-  const { file } = sealingKey;
-  if (!(await makeKeyFile(file, signal))) return;
-  const text = `made the key file ${file}: keep a copy elsewhere, without it the key store cannot be opened`;
-  log.entry({ type: 'log', line: 'key file made', file }, text);
+/** A folder that cannot be made must not leave a key file behind, nor a key file that cannot be made a folder. */
+async function withFolder(directory: string, work: () => Promise<void>): Promise<void> {
+  const wasThere = await isPrivateFolder(nodeDurableIo, directory, 'write');
+  await preparePrivateFolder(nodeDurableIo, directory, 'write');
+  try {
+    await work();
+  } catch (error) {
+    // Fails where somebody has put something into it meanwhile.
+    if (!wasThere) await rmdir(directory).catch(() => undefined);
+    throw error;
+  }
 }
 
 export function storeDirectory({ options }: KeysContext): string {

@@ -3,6 +3,7 @@ import { UsageError } from './cli-errors.js';
 import type { Command, CommandContext } from './command.js';
 import { EXIT } from './exit-codes.js';
 import { handOver } from './hand-over.js';
+import { EndedWith } from './keys-end.js';
 import {
   KEYS_DERIVE_SPEC,
   KEYS_IMPORT_SPEC,
@@ -81,8 +82,9 @@ async function runKeys({ spec, load }: KeysDoor, args: readonly string[], contex
   const secrets = await findSecrets(spec.secrets, options, taken, io, signal);
   failureContext.optionNames = findOptionNames(spec, options, secrets);
   const work = await load();
-  const result = await work({ options, secrets, io, env: io.env, log, signal });
+  const ended = await work({ options, secrets, io, env: io.env, log, signal });
+  const { result, exitStatus } = ended instanceof EndedWith ? ended : new EndedWith(ended, EXIT.ok);
   const text = typeof result === 'string' ? result : JSON.stringify(result, undefined, 2);
   await handOver(`${text}\n`, io, { signal });
-  return EXIT.ok;
+  return exitStatus;
 }

@@ -10,6 +10,7 @@ import { checkOutput, flush, handOver } from './hand-over.js';
 import { commandHelp, exitStatusHelp } from './help.js';
 import { listenForInterruption } from './interruption.js';
 import type { CliIo } from './io.js';
+import { blameFlag } from './option-names.js';
 import { parseSwitch } from './option-spec.js';
 import { explainShortage } from './shortage.js';
 
@@ -84,7 +85,8 @@ export async function main(
     }
     await tellText(text, io, interruption.signal);
     return EXIT.ok;
-  } catch (error) {
+  } catch (thrown) {
+    const error = blameFlag(thrown, failureContext.optionNames);
     const status = exitStatusOf(error, interruption.by);
     const report = await reportOn(error, status, failureContext);
     const more = error instanceof UsageError ? `\nTry: ${program}${helpOf} --help` : '';

@@ -1,3 +1,5 @@
+import { ConfigurationError } from '../errors.js';
+import { UsageError } from './cli-errors.js';
 import type { CommandSpec } from './option-spec.js';
 import type { Options } from './options.js';
 import type { GivenSecrets } from './secrets.js';
@@ -10,6 +12,10 @@ export interface OptionName {
   readonly place: string | undefined;
   /** How to give it: `--ca-file FILE`. */
   readonly usage: string;
+  /** Given on the command line. */
+  readonly isFlag: boolean;
+  /** The library has what stands in the file, not the value that was given; if that is at fault, it says `….file`. */
+  readonly isContent: boolean;
 }
 
 /** By the path of the option among those of `provision()`: `ca`, `hsm.passphrase`. */
@@ -30,11 +36,18 @@ export function findOptionNames(spec: CommandSpec, options: Options, secrets: Gi
       label: isGiven ? options.label(name) : undefined,
       place: isGiven ? options.place(name) : undefined,
       usage: kind === 'switch' ? `--${name}` : `--${name} ${value}`,
+      isFlag: options.layer(name) === 'flag',
+      isContent: kind === 'input',
     });
   }
-  for (const { name, standsFor } of spec.secrets) {
+  for (const { name, standsFor = [] } of spec.secrets) {
     const { label, place } = secrets.get(name) ?? {};
-    add(standsFor, { label, place, usage: `--${name}-file FILE` });
+    const isFlag = options.layer(`${name}-file`) === 'flag';
+    for (const libraryName of standsFor) {
+      // What has another name as text, `hsm.keyPem`, is `hsm.key` as a path.
+      const isContent = !standsFor.includes(`${libraryName}Pem`);
+      add([libraryName], { label, place, usage: `--${name}-file FILE`, isFlag, isContent });
+    }
   }
   return names;
 }
@@ -57,4 +70,21 @@ export function respell(message: string, names: OptionNames): string {
 export function respellOption(option: string, names: OptionNames): string {
   const name = names.get(option.replace(/\.file$/, ''));
   return name === undefined ? option : (name.label ?? name.usage.replace(/ .*/, ''));
+}
+
+/**
+ * What the library has against the value of a flag is an error in the use of the command line, as if it had been found
+ * here, before anything was opened. All else stays as it is.
+ */
+export function blameFlag<E>(error: E, names: OptionNames): E | UsageError {
+  if (!(error instanceof ConfigurationError) || !isAboutValue(error)) return error;
+  const { option = '', message } = error;
+  const { isFlag, isContent } = names.get(option.replace(/\.file$/, '')) ?? { isFlag: false, isContent: false };
+  if (!isFlag || (isContent && !option.endsWith('.file'))) return error;
+  return new UsageError(respell(message, names), { cause: error });
+}
+
+/** What this machine lacks for a value that is right has a cause. */
+function isAboutValue({ code, cause }: ConfigurationError): boolean {
+  return code === 'ERR_DPS_CONFIG_OPTION' || (code === 'ERR_DPS_CONFIG_UNSUPPORTED' && cause === undefined);
 }

@@ -25,6 +25,7 @@ const WAYS_BACK = {
   refused: 'the hub refused the device',
   unreachable: 'the hub cannot be reached',
   asked: 'somebody asked for it',
+  'new-key': 'a key is staged that the hub cannot know yet',
 } as const;
 
 /** Where not the service has refused: by the code that is told as the detail. */
@@ -71,6 +72,8 @@ export function describeProgress(event: ProgressEvent): string | undefined {
       return `${RECORDS[event.outcome]}${detail(event.detail)}`;
     case 'key-rolled':
       return 'the hub accepted the staged key: it is the key in use from now on';
+    case 'commit-failed':
+      return `the accepted key is not committed: ${event.message}`;
     case 'reprovisioning':
       return `back to DPS, ${OWN_REASONS.get(event.detail) ?? WAYS_BACK[event.reason]}${detail(event.detail)}`;
     case 'offline':

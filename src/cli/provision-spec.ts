@@ -1,4 +1,5 @@
 import {
+  DEFAULT_DPS_ENDPOINT,
   hostNameProblem,
   idScopeProblem,
   modelIdProblem,
@@ -218,7 +219,7 @@ export const PROVISION_SPEC: CommandSpec = {
       name: 'endpoint',
       kind: 'text',
       placeholder: 'public|china|usGovernment|HOST[:PORT]',
-      help: 'Where DPS is. Default: public.',
+      help: `Where DPS is. Default: public, which is ${DEFAULT_DPS_ENDPOINT}.`,
       problem: (text) => hostNameProblem(resolveDpsEndpoint(text)),
       standsFor: ['endpoint'],
     },

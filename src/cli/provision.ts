@@ -5,6 +5,7 @@ import { ConfigurationError, DeadlineError } from '../errors.js';
 import { UsageError } from './cli-errors.js';
 import type { Command, CommandContext } from './command.js';
 import type { CommandLog } from './command-log.js';
+import { endpointHint, type Hint } from './endpoint-hint.js';
 import { EXIT } from './exit-codes.js';
 import { handOver } from './hand-over.js';
 import { readSettings } from './journey-settings.js';
@@ -58,11 +59,12 @@ async function provisionWithin(
   failureContext.optionNames = findOptionNames(PROVISION_SPEC, options, secrets);
   const settings = await readSettings(options, secrets, { io, signal });
   failureContext.lines = { identity: settings.origin };
+  failureContext.hint = endpointHint(options);
   if (target !== undefined && settings.provision.hsm.kind === 'tpm') throw keyStaysInTpm(options);
 
   // Of its own deadline the journey tells more than of a signal.
   const within = { ...settings.provision, deadlineMs: limit.leftMs, signal: interruption.signal };
-  const device = await follow((await load())(within), log).catch((error: unknown) => {
+  const device = await follow((await load())(within), log, failureContext.hint).catch((error: unknown) => {
     throw error instanceof DeadlineError ? tellWholeLimit(error, within.deadlineMs, limit.limitMs) : error;
   });
   if (target !== undefined) await writeConnection(device, target, interruption.signal);
@@ -87,23 +89,30 @@ function tellWholeLimit(error: DeadlineError, givenMs: number, deadlineMs: numbe
 }
 
 /** Tells every step while the journey goes on; settles after the last one has been told. */
-async function follow(journey: Provisioning, log: CommandLog): Promise<ProvisionedDevice> {
-  const [told, outcome] = await Promise.allSettled([tellSteps(journey.events, log), journey]);
+async function follow(journey: Provisioning, log: CommandLog, hint?: Hint): Promise<ProvisionedDevice> {
+  const [told, outcome] = await Promise.allSettled([tellSteps(journey.events, log, hint), journey]);
   if (outcome.status === 'rejected') throw outcome.reason;
   if (told.status === 'rejected') throw told.reason;
   return outcome.value;
 }
 
+/** What nobody may miss: the next step does not take its place. */
+const LASTING_STEPS: ReadonlySet<ProgressEvent['type']> = new Set(['provisioned', 'commit-failed']);
+
 /** Each step as it comes, until there are no more. */
-export async function tellSteps(events: AsyncIterable<ProgressEvent>, log: CommandLog): Promise<void> {
+export async function tellSteps(
+  events: AsyncIterable<ProgressEvent>,
+  log: CommandLog,
+  hint: Hint = () => undefined,
+): Promise<void> {
   let toldFailure: string | undefined;
   for await (const event of events) {
     const text = describeProgress(event);
     // What fails again and again is told in full once; a life may never end, and tell it there.
     if (event.type === 'waiting' && event.message !== undefined && event.message !== toldFailure) {
       toldFailure = event.message;
-      log.entry(event, `${text}: ${event.message}`);
-    } else if (event.type === 'provisioned') log.entry(event, `${text}`);
+      log.entry(event, [`${text}: ${event.message}`, hint(event.detail, event.message) ?? []].flat().join(' '));
+    } else if (LASTING_STEPS.has(event.type)) log.entry(event, `${text}`);
     else if (text !== undefined || log.isJson) log.step(event, text ?? '');
   }
 }

@@ -6,6 +6,7 @@ import type { RunOptions } from '../provision-options.js';
 import type { RunningDevice } from '../run.js';
 import { OutputError } from './cli-errors.js';
 import type { Command, CommandContext } from './command.js';
+import { endpointHint } from './endpoint-hint.js';
 import { EXIT } from './exit-codes.js';
 import { handOver } from './hand-over.js';
 import type { CliIo } from './io.js';
@@ -74,6 +75,7 @@ async function readRun(args: readonly string[], context: CommandContext): Promis
   failureContext.optionNames = findOptionNames(RUN_SPEC, options, secrets);
   const settings = await readSettings(options, secrets, { io, signal });
   failureContext.lines = { identity: settings.origin };
+  failureContext.hint = endpointHint(options);
   const method = options.text('reprovision-method');
   const desiredProperty = options.text('reprovision-property');
   const deadline = options.number('timeout');
@@ -95,14 +97,14 @@ async function readRun(args: readonly string[], context: CommandContext): Promis
 async function accompany(
   running: RunningDevice,
   settings: JourneySettings,
-  { io, log, interruption }: CommandContext,
+  { io, log, interruption, failureContext }: CommandContext,
 ): Promise<void> {
   const { signal } = interruption;
   const lines = new ResultLines(io, signal, () => void running.close());
   running.session.onDesiredChange(({ version, patch, desired }: DesiredChange) =>
     lines.write({ type: 'desired', version, patch, desired }),
   );
-  const told = tellSteps(running.events, log);
+  const told = tellSteps(running.events, log, failureContext.hint);
   const isUp = await running.ready.then(
     (device) => {
       lines.write({

@@ -14,9 +14,16 @@ export function explainShortage(error: unknown): string | undefined {
   const queue = [error];
   for (const current of queue) {
     if (!(current instanceof Error) || queue.length > MAX_ERRORS) continue;
-    const { code } = current as { readonly code?: unknown };
-    if (typeof code === 'string' && Object.hasOwn(SHORTAGES, code)) return SHORTAGES[code];
+    const code = shortageCodeOf(current);
+    if (code !== undefined) return SHORTAGES[code];
     queue.push(current.cause, ...(current instanceof AggregateError ? current.errors : []));
   }
   return undefined;
+}
+
+/** OpenSSL has words for it, `error:030C0100:digital envelope routines::malloc failure`, and no code that stays. */
+function shortageCodeOf(error: Error): string | undefined {
+  const { code } = error as { readonly code?: unknown };
+  if (typeof code === 'string' && Object.hasOwn(SHORTAGES, code)) return code;
+  return /^error:[0-9A-F]+:.*:malloc failure$/i.test(error.message) ? 'ENOMEM' : undefined;
 }

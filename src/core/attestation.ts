@@ -20,6 +20,11 @@ interface HsmBase {
   readonly slots?: number;
   /** The slot of a key that is staged beside the one in use, if there is one. */
   readonly stagedSlot?: number | undefined;
+  /**
+   * A name for the credential in each slot, in their order, that stays with it when it moves to another: 1 to 128 visible
+   * characters each, no secret. It goes into the record, which then knows which one the hub had accepted.
+   */
+  readonly keyIds?: readonly string[];
   /** The hub has accepted the credential in `slot`: a key that was staged beside the one in use may take its place. */
   accepted?(slot: number, signal: CancelSignal): Promise<void>;
   /** Frees handles; called once by whoever created the HSM. */

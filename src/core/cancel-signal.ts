@@ -8,3 +8,12 @@ export interface CancelSignal {
   addEventListener(type: 'abort', listener: () => void, options?: { readonly once?: boolean }): void;
   removeEventListener(type: 'abort', listener: () => void): void;
 }
+
+/** Whether everything is there that the contracts rely on: half a signal would fail in the midst of things. */
+export function isCancelSignal(value: unknown): value is CancelSignal {
+  if (typeof value !== 'object' || value === null) return false;
+  const { aborted, addEventListener, removeEventListener } = value as { readonly [name: string]: unknown };
+  return (
+    typeof aborted === 'boolean' && typeof addEventListener === 'function' && typeof removeEventListener === 'function'
+  );
+}

@@ -20,8 +20,11 @@ const REFUSALS: ReadonlySet<string> = new Set([
   'ERR_DPS_TLS_CLIENT_REFUSED',
   'ERR_DPS_HSM_TPM_NO_IDENTITY',
 ]);
-/** 403002: the hub's daily quota is spent; whoever it is refused to, it is not the device's identity. */
-const QUOTA_EXCEEDED = 403002;
+/**
+ * Not about the device's identity: the hub's daily quota is spent (403002), it is failing over to another region (404012),
+ * or it speaks of a connection that is not there (404103, 404104).
+ */
+const NO_REFUSALS: ReadonlySet<number | undefined> = new Set([403002, 404012, 404103, 404104]);
 
 /** The table of the hub protocol's reference, section 6.2. */
 export function judgeHubFailure(error: DpsError): HubVerdict {
@@ -36,5 +39,5 @@ export function judgeHubFailure(error: DpsError): HubVerdict {
 function judgeStatus({ status, errorCode }: ServiceError): HubVerdict {
   if (status === 429) return 'throttled';
   const isRefusal = status === 401 || status === 403 || status === 404;
-  return isRefusal && errorCode !== QUOTA_EXCEEDED ? 'refused' : 'unreachable';
+  return isRefusal && !NO_REFUSALS.has(errorCode) ? 'refused' : 'unreachable';
 }

@@ -1,5 +1,6 @@
 import { CancelledError, ConfigurationError, type DpsError, HsmError, ServiceError } from '../errors.js';
 import type { Now } from './clock.js';
+import { acceptedSlot } from './journey-record.js';
 import {
   type Assignment,
   DPS_INTERVAL_MS,
@@ -40,7 +41,7 @@ export const NO_HUB_TROUBLE: {
 } = { hubFailures: 0, hubRefusals: 0, hubPatienceUntilMs: undefined };
 
 export function startRegistration(journey: Journey, now: Now): JourneyStep {
-  const begun = remember(journey, { dpsOrder: fromTheFirst(journey.memory.dpsOrder) });
+  const begun = remember(journey, { dpsOrder: fromTheFirst(journey.memory.dpsOrder), reprovisionBy: undefined });
   const { config, memory } = begun;
   const { deadlineFromMs: _, ...rest } = config;
   const registration = newRegistration(
@@ -141,7 +142,7 @@ function isRegistrationInput(input: JourneyInput): input is RegistrationInput {
 
 function assigned(journey: Journey, assignment: Assignment, now: Now): JourneyStep {
   const { result } = assignment;
-  const next = remember(journey, { dpsNotBeforeMs: undefined, lookUpFirst: false, ...NO_HUB_TROUBLE });
+  const next = remember(journey, { assignment, dpsNotBeforeMs: undefined, lookUpFirst: false, ...NO_HUB_TROUBLE });
   const { record } = next.memory;
   const isElsewhere =
     record !== undefined &&
@@ -203,7 +204,7 @@ export function lifeFailed(journey: Journey, error: DpsError, now: Now): Journey
   const askedMs = error instanceof ServiceError ? capRetryAfterMs(error.retryAfterMs ?? 0) : 0;
   const soonMs = Math.max(askedMs, backoffMs(dpsFailures, now.random));
   const pauseMs = isPassing ? 0 : between(DPS_REFUSAL_DELAY_MS, now.random);
-  const forMs = isPassing || knowsHub(journey) ? soonMs : pauseMs;
+  const forMs = isPassing || knownPlace(journey) !== undefined ? soonMs : pauseMs;
   const discarded = discardStaged(journey);
   const next = remember(discarded.journey, {
     dpsFailures,
@@ -228,9 +229,15 @@ export function lifeFailed(journey: Journey, error: DpsError, now: Now): Journey
   });
 }
 
-/** A hub is known, and DPS has not named another since. */
-export function knowsHub({ memory }: Journey): boolean {
-  return memory.record !== undefined && memory.record.movedTo === undefined;
+/**
+ * Where to go without asking DPS: where it sent the device last, now or by the record. A TPM that left an assignment for DPS
+ * has given up the hub key that came with it.
+ */
+export function knownPlace({ config, memory }: Journey): Assignment | undefined {
+  const { record, assignment } = memory;
+  if (assignment !== undefined && config.attestation !== 'tpm') return assignment;
+  if (record === undefined || record.movedTo !== undefined) return undefined;
+  return { result: record.assignment, slot: acceptedSlot(config, record), source: 'stored' };
 }
 
 /** Leaves the hub, or the way to it, for DPS. */

@@ -1,4 +1,4 @@
-import { type DpsError, ServiceError } from '../errors.js';
+import { DeadlineError, type DpsError, ServiceError } from '../errors.js';
 import type { Now } from './clock.js';
 import { judgeHubFailure } from './hub-verdict.js';
 import { goToDps, mayAskDps, NO_HUB_TROUBLE, orderHub } from './journey-dps.js';
@@ -17,6 +17,7 @@ import {
   type JourneyOutcome,
   type JourneyState,
   type JourneyStep,
+  LOCAL_PATIENCE_MS,
   SAVE_INTERVAL_MS,
 } from './journey-state.js';
 import {
@@ -67,7 +68,7 @@ function hubReached(journey: Journey, arrival: Arrival, now: Now): JourneyStep {
 
 /** The hub has taken the device: from here on the record may say so. */
 export function accepted(journey: Journey, arrival: Arrival, now: Now): JourneyStep {
-  const known = withRecord(journey, arrival, now);
+  const known = withRecord(remember(journey, { assignment: undefined }), arrival, now);
   if (keeps(known)) return online(known, arrival, journey.memory.record?.twin, now);
   const record = unsavedRecord(known);
   if (record === undefined) return provisioned(known, arrival);
@@ -125,8 +126,10 @@ export function hubFailed(journey: Journey, assignment: Assignment, error: DpsEr
 function hubRefused(journey: Journey, assignment: Assignment, error: DpsError, now: Now): JourneyStep {
   const hubRefusals = journey.memory.hubRefusals + 1;
   const next = remember(journey, { hubRefusals });
-  if (hubRefusals <= HUB_REFUSAL_RETRIES && !isLastWord(error)) {
-    return retryHub(next, assignment, error, between(HUB_REFUSAL_DELAY_MS, now.random), 'refused', now);
+  const delayMs = between(HUB_REFUSAL_DELAY_MS, now.random);
+  const isDpsNext = mayAskDps(next, now) && isHalfOver(next, now.monotonicMs + delayMs);
+  if (hubRefusals <= HUB_REFUSAL_RETRIES && !isLastWord(error) && !isDpsNext) {
+    return retryHub(next, assignment, error, delayMs, 'refused', now);
   }
   if (mayAskDps(next, now)) return goToDps(next, 'refused', error.code, now);
   if (!keeps(next)) return fail(next, error);
@@ -141,17 +144,21 @@ function isLastWord(error: DpsError): boolean {
 function hubUnreachable(journey: Journey, assignment: Assignment, error: DpsError, now: Now): JourneyStep {
   if (!error.retryable && !keeps(journey)) return fail(journey, error);
   const hubFailures = journey.memory.hubFailures + 1;
-  const untilMs = journey.memory.hubPatienceUntilMs ?? hubPatienceUntilMs(journey, now);
+  const untilMs = journey.memory.hubPatienceUntilMs ?? now.monotonicMs + between(HUB_PATIENCE_MS, now.random);
   const next = remember(journey, { hubFailures, hubPatienceUntilMs: untilMs });
-  const isGivenUp = hubFailures >= HUB_FAILURES_BEFORE_DPS || now.monotonicMs >= untilMs;
+  const delayMs = backoffMs(hubFailures, now.random);
+  const isGivenUp =
+    hubFailures >= HUB_FAILURES_BEFORE_DPS || now.monotonicMs >= untilMs || isHalfOver(next, now.monotonicMs + delayMs);
   if (isGivenUp && mayAskDps(next, now)) return goToDps(next, 'unreachable', error.code, now);
-  return retryHub(next, assignment, error, backoffMs(hubFailures, now.random), 'network', now);
+  return retryHub(next, assignment, error, delayMs, 'network', now);
 }
 
-/** A journey that has a deadline keeps half of its time for DPS: else it would end, and begin with this hub again, for ever. */
-function hubPatienceUntilMs({ memory }: Journey, now: Now): number {
-  const { deadlineFromMs, deadlineAtMs } = memory;
-  return Math.min(now.monotonicMs + between(HUB_PATIENCE_MS, now.random), (deadlineFromMs + deadlineAtMs) / 2);
+/**
+ * A journey that has a deadline keeps half of its time for DPS: else it would end, and begin with this hub again, for ever.
+ * A wait that ends in that half would only take from it.
+ */
+function isHalfOver({ memory }: Journey, atMs: number): boolean {
+  return atMs >= (memory.deadlineFromMs + memory.deadlineAtMs) / 2;
 }
 
 /** A hub that is busy has let the device in: nothing that DPS could better, however long it lasts. */
@@ -194,12 +201,14 @@ function online(journey: Journey, arrival: Arrival, before: Twin | undefined, no
     saveAtMs: undefined,
     saving: undefined,
   };
+  const arrived: Journey = { ...settled, state };
+  const { reprovisionBy } = arrived.memory;
   return after(
     [
       report({ type: 'provisioned', assignedHub, deviceId, source: arrival.source }),
       { type: 'HandOutSession', arrival, before },
     ],
-    saveIfDue({ ...settled, state }, state),
+    reprovisionBy === undefined ? saveIfDue(arrived, state, now) : goToDps(arrived, 'asked', reprovisionBy, now),
   );
 }
 
@@ -212,7 +221,7 @@ export function stepOnline(journey: Journey, state: Online, input: JourneyInput,
     case 'RecordSaved':
     case 'OperationFailed':
       return input.ticket === journey.memory.ticket && state.saving !== undefined
-        ? saveEnded(journey, state, state.saving, input, now)
+        ? saveEnded(journey, state, input.type === 'RecordSaved' ? state.saving.record : input.error, now)
         : stay(journey);
     default:
       return stay(journey);
@@ -237,25 +246,29 @@ function twinChanged(journey: Journey, state: Online, twin: Twin, now: Now): Jou
   return stay({ ...known, state: { ...state, arrival, saveAtMs } });
 }
 
-export function saveIfDue(journey: Journey, state: Online): JourneyStep {
+/** Woken while online: a save is due, or has not ended and never will. */
+export function wakeOnline(journey: Journey, state: Online, now: Now): JourneyStep {
+  const { saving, saveAtMs = Number.POSITIVE_INFINITY } = state;
+  if (saving === undefined) return now.monotonicMs >= saveAtMs ? saveIfDue(journey, state, now) : stay(journey);
+  if (now.monotonicMs < saving.untilMs) return stay(journey);
+  const error = new DeadlineError({ state: state.name, doing: 'storing the record', deadlineMs: LOCAL_PATIENCE_MS });
+  return saveEnded(newTicket(journey), state, error, now);
+}
+
+function saveIfDue(journey: Journey, state: Online, now: Now): JourneyStep {
   const record = unsavedRecord(journey);
   if (record === undefined) return stay({ ...journey, state: { ...state, saveAtMs: undefined } });
   const next = newTicket(journey);
   return {
-    journey: { ...next, state: { ...state, saveAtMs: undefined, saving: record } },
+    journey: { ...next, state: { ...state, saveAtMs: undefined, saving: { record, untilMs: patienceUntilMs(now) } } },
     effects: [{ type: 'SaveRecord', ticket: next.memory.ticket, record }],
   };
 }
 
-function saveEnded(
-  journey: Journey,
-  state: Online,
-  saving: DeviceRecord,
-  input: Extract<JourneyInput, { readonly type: 'RecordSaved' | 'OperationFailed' }>,
-  now: Now,
-): JourneyStep {
-  const known = input.type === 'RecordSaved' ? remember(journey, { saved: saving }) : journey;
+function saveEnded(journey: Journey, state: Online, ending: DeviceRecord | DpsError, now: Now): JourneyStep {
+  const isFailure = ending instanceof Error;
+  const known = isFailure ? journey : remember(journey, { saved: ending });
   const saveAtMs = unsavedRecord(known) === undefined ? undefined : now.monotonicMs + SAVE_INTERVAL_MS;
   const step = stay({ ...known, state: { ...state, saving: undefined, saveAtMs } });
-  return input.type === 'RecordSaved' ? after([recordEvent('saved')], step) : unsaved(step, input.error);
+  return isFailure ? unsaved(step, ending) : after([recordEvent('saved')], step);
 }

@@ -32,6 +32,8 @@ export interface JourneyConfig extends RegistrationConfig {
   readonly tellsAcceptance?: boolean;
   /** The slot of the HSM's staged key, if it has one. */
   readonly stagedSlot?: number;
+  /** What the HSM calls the credentials in its slots. */
+  readonly keyIds?: readonly string[];
   /** Asks DPS first, whatever the record says. */
   readonly reprovision?: boolean;
   /** The first packet leaves after a random part of this: devices that get power at the same moment spread. Default 0. */
@@ -117,7 +119,8 @@ export type JourneyState =
       readonly sinceMs: number;
       /** When the record is to be saved; undefined: nothing to save, or it is being saved. */
       readonly saveAtMs: number | undefined;
-      readonly saving: DeviceRecord | undefined;
+      /** What is being saved, and how long that may take. */
+      readonly saving: { readonly record: DeviceRecord; readonly untilMs: number } | undefined;
     }
   /** DPS could not help; what was there before is tried again. */
   | { readonly name: 'AwaitingReturn'; readonly atMs: number }
@@ -141,6 +144,8 @@ export interface JourneyMemory {
   readonly record: DeviceRecord | undefined;
   /** What the store holds. */
   readonly saved: DeviceRecord | undefined;
+  /** Where DPS has sent the device, while the hub there has not accepted it. */
+  readonly assignment: Assignment | undefined;
   /** The store held something for this device that cannot be read any more. */
   readonly lookUpFirst: boolean;
   /** A TPM may hold a key that no hub has accepted, the nonce's or a staged one: also an order that failed or was cut short may have left it. */
@@ -163,6 +168,8 @@ export interface JourneyMemory {
   readonly dpsNotBeforeMs: number | undefined;
   /** Tries at DPS in a row that did not end at a hub. */
   readonly dpsFailures: number;
+  /** Who wants DPS to be asked as soon as the device is at the hub. */
+  readonly reprovisionBy: string | undefined;
   readonly lastError: DpsError | undefined;
 }
 
@@ -209,6 +216,7 @@ export function newJourney(config: JourneyConfig): Journey {
       budget: undefined,
       record: undefined,
       saved: undefined,
+      assignment: undefined,
       lookUpFirst: false,
       staged: false,
       isKeyRolled: false,
@@ -222,6 +230,7 @@ export function newJourney(config: JourneyConfig): Journey {
       registeredAtMs: undefined,
       dpsNotBeforeMs: undefined,
       dpsFailures: 0,
+      reprovisionBy: undefined,
       lastError: undefined,
     },
   };
@@ -260,7 +269,7 @@ export function journeyWakeAtMs({ state, memory }: Journey): number | undefined 
     case 'AwaitingLastSave':
       return state.untilMs;
     case 'Online':
-      return state.saveAtMs;
+      return state.saving?.untilMs ?? state.saveAtMs;
     default:
       return unreachable(state);
   }

@@ -13,6 +13,7 @@ import {
 } from './journey-state.js';
 import type { ProgressEvent } from './progress.js';
 import type { DeviceRecord } from './record.js';
+import { toldState } from './state-words.js';
 
 /** Small steps of the journey machine that the others share, and its ends. */
 
@@ -80,7 +81,7 @@ export function report(event: ProgressEvent): JourneyEffect {
 export function cancelled({ state, memory }: Journey, reason: unknown): CancelledError {
   const isAfterFailure = state.name === 'AwaitingHubRetry' || state.name === 'AwaitingReturn';
   return new CancelledError({
-    state: state.name,
+    ...toldState(state),
     after: isAfterFailure ? memory.lastError : undefined,
     cause: reason,
   });

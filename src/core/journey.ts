@@ -1,7 +1,8 @@
 import { DeadlineError, type DpsError, HsmError, TransportError } from '../errors.js';
 import type { Now } from './clock.js';
-import { approach, goToDps, knowsHub, lifeFailed, openHub, register, startRegistration } from './journey-dps.js';
-import { accepted, hubFailed, hubOpened, hubOpenFailed, provisioned, saveIfDue, stepOnline } from './journey-hub.js';
+import { approach, goToDps, knownPlace, lifeFailed, openHub, register, startRegistration } from './journey-dps.js';
+import { accepted, hubFailed, hubOpened, hubOpenFailed, provisioned, stepOnline, wakeOnline } from './journey-hub.js';
+import { hasNewStagedKey } from './journey-record.js';
 import {
   type Arrival,
   type Journey,
@@ -26,7 +27,8 @@ import {
   stop,
   unsaved,
 } from './journey-steps.js';
-import { bindingDifference, type DeviceRecord } from './record.js';
+import { bindingDifference } from './record.js';
+import { toldState } from './state-words.js';
 import type { LoadedRecord } from './store.js';
 import { orderTransports } from './transport-order.js';
 import { unreachable } from './unreachable.js';
@@ -145,7 +147,7 @@ function recordLoaded(journey: Journey, loaded: LoadedRecord, now: Now): Journey
 function spread(journey: Journey, now: Now): JourneyStep {
   const { config, memory } = journey;
   const forMs = Math.floor((config.startSpreadMs ?? 0) * now.random);
-  if (forMs <= 0) return depart(journey, config.reprovision === true, now);
+  if (forMs <= 0) return setOut(journey, now);
   const waiting = remember(journey, {
     deadlineFromMs: memory.deadlineFromMs + forMs,
     deadlineAtMs: memory.deadlineAtMs + forMs,
@@ -156,11 +158,20 @@ function spread(journey: Journey, now: Now): JourneyStep {
   };
 }
 
+/** The first way of a life: to DPS where somebody wants it, or where a key was staged that no hub knows yet. */
+function setOut(journey: Journey, now: Now): JourneyStep {
+  const { config, memory } = journey;
+  if (config.reprovision === true) return depart(journey, true, now);
+  const { record } = memory;
+  const isNewKey = record !== undefined && record.movedTo === undefined && hasNewStagedKey(config, record);
+  const told = isNewKey ? [report({ type: 'reprovisioning', reason: 'new-key', detail: '' })] : [];
+  return after(told, depart(journey, isNewKey, now));
+}
+
 /** To the hub that is known, if one is and DPS has not named another since; else to DPS. */
 function depart(journey: Journey, mustAskDps: boolean, now: Now): JourneyStep {
-  const { record } = journey.memory;
-  if (record === undefined || !knowsHub(journey) || mustAskDps) return startRegistration(journey, now);
-  return openHub(journey, { result: record.assignment, slot: knownSlot(journey, record), source: 'stored' }, now);
+  const place = mustAskDps ? undefined : knownPlace(journey);
+  return place === undefined ? startRegistration(journey, now) : openHub(journey, place, now);
 }
 
 /** The operator's word, or the application's: DPS decides anew. What was known stays known until it has. */
@@ -168,6 +179,9 @@ function reprovision(journey: Journey, by: string, now: Now): JourneyStep {
   switch (journey.state.name) {
     case 'AwaitingRecord':
       return stay({ ...journey, config: { ...journey.config, reprovision: true } });
+    case 'AwaitingCommit':
+      // What the hub has accepted is committed first. A hub that DPS has just named is not asked about again.
+      return journey.state.arrival.source === 'stored' ? stay(remember(journey, { reprovisionBy: by })) : stay(journey);
     case 'Online':
     case 'AwaitingHub':
     case 'AwaitingHubRetry':
@@ -188,7 +202,7 @@ function wake(journey: Journey, now: Now): JourneyStep {
   }
   if (now.monotonicMs >= memory.deadlineAtMs) {
     const { deadlineMs } = config;
-    const error = new DeadlineError({ state: state.name, deadlineMs, cause: memory.lastError });
+    const error = new DeadlineError({ ...toldState(state), deadlineMs, cause: memory.lastError });
     // The hub has accepted the device: what is late now is of no use to it.
     if (state.name === 'AwaitingSave') return unsaved(provisioned(journey, state.arrival), error);
     if (state.name === 'AwaitingCommit' && !memory.staged) return notCommitted(journey, state.arrival, error, now);
@@ -196,7 +210,7 @@ function wake(journey: Journey, now: Now): JourneyStep {
   }
   switch (state.name) {
     case 'AwaitingStart':
-      return now.monotonicMs >= state.atMs ? depart(journey, config.reprovision === true, now) : stay(journey);
+      return now.monotonicMs >= state.atMs ? setOut(journey, now) : stay(journey);
     case 'AwaitingReturn':
       return now.monotonicMs >= state.atMs ? depart(journey, false, now) : stay(journey);
     case 'AwaitingHubRetry':
@@ -211,9 +225,7 @@ function wake(journey: Journey, now: Now): JourneyStep {
           )
         : stay(journey);
     case 'Online':
-      return state.saveAtMs !== undefined && now.monotonicMs >= state.saveAtMs
-        ? saveIfDue(journey, state)
-        : stay(journey);
+      return wakeOnline(journey, state, now);
     case 'AwaitingRecord':
     case 'AwaitingNote':
     case 'AwaitingStaging':
@@ -222,11 +234,6 @@ function wake(journey: Journey, now: Now): JourneyStep {
     default:
       return stay(journey);
   }
-}
-
-/** There were more keys then, perhaps: a staged one that was committed or dropped since. */
-function knownSlot({ config }: Journey, { slot }: DeviceRecord): number {
-  return slot < config.slots ? slot : 0;
 }
 
 function committed(journey: Journey, arrival: Arrival, now: Now): JourneyStep {
@@ -244,7 +251,13 @@ function committed(journey: Journey, arrival: Arrival, now: Now): JourneyStep {
 /** A TPM that does not commit has no hub key at the next start; a key store still has both keys, and tries them then. */
 function notCommitted(journey: Journey, arrival: Arrival, error: DpsError, now: Now): JourneyStep {
   if (journey.memory.staged) return lifeFailed(journey, error, now);
-  return unsaved(accepted(journey, arrival, now), error);
+  const { slot } = arrival;
+  const what =
+    slot === journey.config.stagedSlot
+      ? 'The hub accepted the staged key, but the HSM could not commit it. Both keys are kept'
+      : `The hub accepted the credential in slot ${slot}, but the HSM could not take that in. Its keys stay as they are`;
+  const message = `${what}, and the next connection to the hub tries it again. The reason: ${error.message}`;
+  return after([report({ type: 'commit-failed', slot, code: error.code, message })], accepted(journey, arrival, now));
 }
 
 /** A part of the device has not answered, and a life has no deadline to end the wait. */
@@ -256,7 +269,7 @@ function partSilent(
   >,
   now: Now,
 ): JourneyStep {
-  const error = new DeadlineError({ state: state.name, deadlineMs: LOCAL_PATIENCE_MS });
+  const error = new DeadlineError({ ...toldState(state), deadlineMs: LOCAL_PATIENCE_MS });
   if (state.name === 'AwaitingRecord') return fail(journey, error);
   if (state.name === 'AwaitingNote') return unsaved(approach(journey, state.assignment, now), error);
   if (state.name === 'AwaitingCommit') return notCommitted(journey, state.arrival, hsmSilence(error), now);

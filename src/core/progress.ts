@@ -65,10 +65,12 @@ export type ProgressEvent =
     }
   /** The hub has accepted the staged key in this slot, and it has been committed: from now on it is the one in use. */
   | { readonly type: 'key-rolled'; readonly slot: number }
-  /** The hub is left for DPS: it refused the device, could not be reached, or somebody asked for it. */
+  /** The hub has accepted the credential in this slot, and the HSM could not commit it; the message says what to do. */
+  | { readonly type: 'commit-failed'; readonly slot: number; readonly code: string; readonly message: string }
+  /** The hub is left for DPS: it refused the device, could not be reached, cannot know a new key, or somebody asked for it. */
   | {
       readonly type: 'reprovisioning';
-      readonly reason: 'refused' | 'unreachable' | 'asked';
+      readonly reason: 'refused' | 'unreachable' | 'asked' | 'new-key';
       readonly detail: string;
     }
   /** The session at the hub is over; the way back begins. */

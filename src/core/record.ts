@@ -13,6 +13,7 @@ import {
   textMember,
 } from './json-body.js';
 import { type RegistrationResult, registrationResultOf } from './registration-result.js';
+import { wordsOf } from './thrown-words.js';
 import type { JsonObject, JsonValue, Twin, TwinSection } from './twin.js';
 
 /** What a record is good for. With any other configuration the hub in it is not this device's hub. */
@@ -30,6 +31,8 @@ export interface DeviceRecord {
   readonly assignment: RegistrationResult;
   /** The credential slot that DPS accepted. */
   readonly slot: number;
+  /** What the HSM called the credentials in its slots then; left out where it has no names for them. */
+  readonly keyIds?: readonly string[];
   /** Names of the transports that worked. */
   readonly dpsTransport: string;
   readonly hubTransport: string;
@@ -54,6 +57,10 @@ export const RECORD_FORMAT: number = 1;
 /** A twin has 64 KB of values at most, and a certificate chain a few; escapes in JSON take up to six bytes a character. */
 export const MAX_RECORD_BYTES: number = 1_048_576;
 
+/** More credentials than anybody tries in turn. */
+const MAX_KEY_IDS = 64;
+const VISIBLE = /^\P{C}{1,128}$/u;
+
 /**
  * The record as UTF-8 JSON in one line. Equal records give equal bytes: members are in the order of their names.
  * Of the assignment only what is known to be harmless is written, so that no key can be among it.
@@ -62,7 +69,19 @@ export const MAX_RECORD_BYTES: number = 1_048_576;
  *   with a member of another type.
  */
 export function encodeRecord(record: DeviceRecord): Uint8Array {
-  const { binding, assignment, slot, dpsTransport, hubTransport, twin, movedTo, acceptedAtWallMs } = record;
+  try {
+    const bytes = writeRecord(record);
+    // A record that is good must never be replaced by one that nobody can read.
+    const reading = decodeRecord(bytes);
+    if (reading.kind === 'damaged') throw new Damage(reading.what);
+    return bytes;
+  } catch (error) {
+    throw error instanceof Damage ? unwritable(error.message) : error;
+  }
+}
+
+function writeRecord(record: DeviceRecord): Uint8Array {
+  const { binding, assignment, slot, keyIds, dpsTransport, hubTransport, twin, movedTo, acceptedAtWallMs } = record;
   const { endpoint, idScope, registrationId, attestation } = binding;
   const isDated = acceptedAtWallMs !== undefined && isPlausibleWallMs(acceptedAtWallMs);
   const text = writeJson({
@@ -70,17 +89,14 @@ export function encodeRecord(record: DeviceRecord): Uint8Array {
     binding: { endpoint, idScope, registrationId, attestation },
     assignment: harmlessMembers(assignment),
     slot,
+    ...(keyIds === undefined ? {} : { keyIds }),
     dpsTransport,
     hubTransport,
     twin: { desired: sectionOf(twin.desired), reported: sectionOf(twin.reported) },
     ...(movedTo === undefined ? {} : { movedTo }),
     ...(isDated ? { acceptedAtWallMs } : {}),
   });
-  const bytes = encodeUtf8(`${text}\n`);
-  // A record that is good must never be replaced by one that nobody can read.
-  const reading = decodeRecord(bytes);
-  if (reading.kind === 'damaged') throw unwritable(reading.what);
-  return bytes;
+  return encodeUtf8(`${text}\n`);
 }
 
 /**
@@ -109,6 +125,19 @@ export function decodeRecord(bytes: Uint8Array): DecodedRecord {
 }
 
 /**
+ * A record that was kept as the object it is, checked as `decodeRecord` checks bytes; what it gives is a copy, as if it had
+ * been written and read. Never throws.
+ */
+export function checkRecord(record: object): DecodedRecord {
+  try {
+    return decodeRecord(writeRecord(readFormat1(record as JsonObject)));
+  } catch (error) {
+    if (error instanceof Damage) return damaged(error.message);
+    return damaged(`The record is no plain data: ${wordsOf(error)}`);
+  }
+}
+
+/**
  * In which member the configuration differs from the one that the record was written for, in words; `undefined` when it
  * does not. Letter case of host names and registration ids means nothing to the service.
  */
@@ -124,6 +153,14 @@ export function bindingDifference(record: DeviceRecord, binding: RecordBinding):
     differs((of) => of.registrationId.toLowerCase(), 'registration id') ??
     differs(({ attestation }) => attestation, 'attestation')
   );
+}
+
+/** What is wrong with the names that an HSM has for its credentials; a sentence. */
+export function keyIdsProblem(value: unknown): string | undefined {
+  const isList = Array.isArray(value) && value.length > 0 && value.length <= MAX_KEY_IDS;
+  // Not `every`, which passes over holes.
+  const isNamed = isList && Array.from<unknown>(value).every((id) => typeof id === 'string' && VISIBLE.test(id));
+  return isNamed ? undefined : `It is a list of 1 to ${MAX_KEY_IDS} texts of 1 to 128 visible characters.`;
 }
 
 /** Why a record cannot be used; never leaves this file. */
@@ -186,7 +223,7 @@ function sectionOf({ version, properties }: TwinSection): JsonObject {
 function writeJson(value: JsonValue, depth: number = 0): string {
   if (typeof value === 'number') return writeNumber(value);
   if (typeof value !== 'object' || value === null) return JSON.stringify(value);
-  if (depth >= MAX_JSON_DEPTH) throw unwritable(NESTS_TOO_DEEP);
+  if (depth >= MAX_JSON_DEPTH) throw new Damage(NESTS_TOO_DEEP);
   if (Array.isArray(value)) return `[${value.map((item: JsonValue) => writeJson(item, depth + 1)).join(',')}]`;
   const members = Object.entries(value).sort(([a], [b]) => (a < b ? -1 : 1));
   return `{${members.map(([name, member]) => `${JSON.stringify(name)}:${writeJson(member, depth + 1)}`).join(',')}}`;
@@ -203,6 +240,7 @@ function readFormat1(body: JsonObject): DeviceRecord {
   const binding = readObject(body, 'binding');
   const twin = readObject(body, 'twin');
   const assignment = readAssignment(readObject(body, 'assignment'));
+  const keyIds = memberOf(body, 'keyIds');
   const movedTo = memberOf(body, 'movedTo');
   const acceptedAtWallMs = memberOf(body, 'acceptedAtWallMs');
   return {
@@ -214,6 +252,7 @@ function readFormat1(body: JsonObject): DeviceRecord {
     },
     assignment,
     slot: readCount(body, 'slot'),
+    ...(keyIds === undefined ? {} : { keyIds: readKeyIds(keyIds) }),
     dpsTransport: readText(body, 'dpsTransport', transportProblem),
     hubTransport: readText(body, 'hubTransport', transportProblem),
     twin: { desired: readSection(twin, 'desired'), reported: readSection(twin, 'reported') },
@@ -232,6 +271,12 @@ function readAttestation(binding: JsonObject): AttestationKind {
   const kind = textMember(binding, 'attestation');
   if (kind === 'symmetricKey' || kind === 'x509' || kind === 'tpm') return kind;
   throw new Damage("The record's member attestation is not symmetricKey, x509 or tpm.");
+}
+
+function readKeyIds(value: JsonValue): readonly string[] {
+  const problem = keyIdsProblem(value);
+  if (problem !== undefined) throw new Damage(`The record's member keyIds cannot be used. ${problem}`);
+  return value as readonly string[];
 }
 
 function readSection(twin: JsonObject, name: 'desired' | 'reported'): TwinSection {
@@ -265,7 +310,7 @@ function isCount(value: JsonValue | undefined): value is number {
 }
 
 function transportProblem(text: string): string | undefined {
-  return /^\P{C}{1,128}$/u.test(text) ? undefined : 'The name of a transport has 1 to 128 visible characters.';
+  return VISIBLE.test(text) ? undefined : 'The name of a transport has 1 to 128 visible characters.';
 }
 
 function unexpected(object: JsonObject, name: string, expected: string): Damage {

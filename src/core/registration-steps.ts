@@ -8,6 +8,7 @@ import type {
   RegistrationOutcome,
   RegistrationStep,
 } from './registration-state.js';
+import { toldState } from './state-words.js';
 
 /** Small steps of the registration machine that the others share, its waits, and its ends. */
 
@@ -67,7 +68,7 @@ export function overDeadline(registration: Registration, askedWaitMs?: number): 
   return fail(
     registration,
     new DeadlineError({
-      state: state.name,
+      ...toldState(state),
       deadlineMs: config.deadlineMs,
       cause: memory.lastError,
       ...(askedWaitMs === undefined ? {} : { askedWaitMs }),

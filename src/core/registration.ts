@@ -5,6 +5,7 @@ import { answered, failed } from './registration-answers.js';
 import { connected, openConnection, prepareCredential, proceed } from './registration-orders.js';
 import type { Registration, RegistrationInput, RegistrationState, RegistrationStep } from './registration-state.js';
 import { finish, overDeadline, remember, report, stay, withEffects } from './registration-steps.js';
+import { toldState } from './state-words.js';
 import { unreachable } from './unreachable.js';
 
 export * from './registration-state.js';
@@ -42,7 +43,7 @@ export function stepRegistration(registration: Registration, input: Registration
       return finish(registration, {
         kind: 'failed',
         error: new CancelledError({
-          state: registration.state.name,
+          ...toldState(registration.state),
           after: registration.memory.lastError,
           cause: input.reason,
         }),

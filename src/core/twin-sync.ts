@@ -141,15 +141,8 @@ function buffer(sync: AwaitingTwin, push: DesiredPush | 'unreadable'): TwinSyncS
  */
 function answered(sync: AwaitingTwin, twin: Twin): TwinSyncStep {
   const { known, ticket, pushes, soughtVersion } = sync;
-  const effects: TwinSyncEffect[] = [];
   const patch = known === undefined ? {} : diffPatch(known.desired.properties, twin.desired.properties);
-  const hasChanged = known?.desired.version !== twin.desired.version || Object.keys(patch).length > 0;
-  if (known !== undefined && hasChanged) {
-    effects.push({
-      type: 'DeliverChange',
-      change: { version: twin.desired.version, patch, desired: twin.desired },
-    });
-  }
+  const effects = deliver({ version: twin.desired.version, patch, desired: twin.desired });
   const vainReads = twin.desired.version < soughtVersion ? sync.vainReads + 1 : 0;
   return replay({ name: 'Following', twin, ticket, vainReads }, effects, pushes);
 }
@@ -176,8 +169,13 @@ function followPush(sync: Following, { version, patch }: DesiredPush): TwinSyncS
   const changed = { version, properties: mergePatch(desired.properties, patch) };
   return {
     sync: { ...sync, twin: { ...sync.twin, desired: changed } },
-    effects: [{ type: 'DeliverChange', change: { version, patch, desired: changed } }],
+    effects: deliver({ version, patch, desired: changed }),
   };
+}
+
+/** A version that changes nothing is known from then on, and nothing to act upon. */
+function deliver(change: DesiredChange): TwinSyncEffect[] {
+  return Object.keys(change.patch).length === 0 ? [] : [{ type: 'DeliverChange', change }];
 }
 
 /** It told of a change at least. */

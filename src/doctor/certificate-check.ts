@@ -128,7 +128,8 @@ async function checkMatch(chain: readonly X509Certificate[], key: ReadKey, place
   return verdictOn('key-match', check, 'The private key belongs to the certificate.');
 }
 
-async function checkExpiry(chain: readonly X509Certificate[], clock: Clock, place: string): Promise<Finding> {
+/** Whether the certificates are in date, and for how long. */
+export async function checkExpiry(chain: readonly X509Certificate[], clock: Clock, place: string): Promise<Finding> {
   const nowMs = clock.wallMs();
   if (!isPlausibleWallMs(nowMs)) return skipped('expiry', 'No certificate can be judged by a clock that is not set.');
   const dated = await attempt(() => checkDates(chain, nowMs, place));

@@ -8,6 +8,8 @@ export type CheckName =
   | 'proxy'
   | 'identity'
   | 'permissions'
+  | 'key-store'
+  | 'tpm'
   | 'key'
   | 'certificate'
   | 'key-match'
@@ -61,6 +63,8 @@ const FIXES: Readonly<Record<CheckName, string>> = {
   proxy: 'Unset the proxy.',
   identity: 'Give one identity, whole: a registration id with a key, or a certificate with its key.',
   permissions: 'Make the file readable for its owner alone.',
+  'key-store': 'Check the folder of the key store, and what it is sealed with.',
+  tpm: 'Check that the TPM is there, and that this user may use it.',
   key: 'Get the key again from where it came from, and give the file with it.',
   certificate: 'Get the certificate again from who issued it, and give its PEM file.',
   'key-match': 'Find the key that the certificate was requested with, or request a new certificate.',
@@ -103,7 +107,7 @@ export function worstError(findings: readonly Finding[]): Error | undefined {
 }
 
 function splitMessage(message: string): { readonly problem: string; readonly advice: string } {
-  const end = message.search(/[.:] (?=[A-Z]|give )/);
+  const end = message.search(/\. (?=[A-Z])|[.:] (?=[Gg]ive )/);
   if (end < 0) return { problem: message, advice: '' };
   const advice = message.slice(end + 2);
   return { problem: `${message.slice(0, end)}.`, advice: `${advice.charAt(0).toUpperCase()}${advice.slice(1)}` };

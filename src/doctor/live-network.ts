@@ -21,7 +21,7 @@ export interface LiveNetworkOptions {
 /** The network as it is, seen with the trust and the identity of the device. */
 export function liveNetwork(options: LiveNetworkOptions): Network {
   return {
-    resolve: (host, signal) => resolveHost(host, options, signal),
+    resolve: (host, signal, wayTo) => resolveHost({ peer: host, wayTo }, options, signal),
     connect: async (service, signal) => {
       const { host, port } = service;
       const socket = await openTlsSocket({ host, port, ...options }, signal);
@@ -38,14 +38,14 @@ export function liveNetwork(options: LiveNetworkOptions): Network {
 }
 
 function resolveHost(
-  host: string,
+  at: Pick<FailurePoint, 'peer' | 'wayTo'>,
   { clock, connectTimeoutMs }: LiveNetworkOptions,
   signal: CancelSignal,
 ): Promise<readonly string[]> {
-  const here: FailurePoint = { phase: 'resolve', peer: host, clock };
+  const here: FailurePoint = { ...at, phase: 'resolve', clock };
   return abortable(signal, (resolve, reject) => {
     const stopTimer = clock.after(connectTimeoutMs, () => reject(connectTimedOut(here, connectTimeoutMs)));
-    lookup(host, { all: true }, (error, addresses) => {
+    lookup(at.peer, { all: true }, (error, addresses) => {
       if (error !== null) reject(transportErrorFrom(error, here));
       else resolve(addresses.map(({ address }) => address));
     });

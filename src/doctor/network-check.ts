@@ -1,14 +1,16 @@
+import { isIP } from 'node:net';
 import type { CancelSignal } from '../core/cancel-signal.js';
 import { type Clock, isPlausibleWallMs } from '../core/clock.js';
 import { isNetworkFailure } from '../core/transport-order.js';
 import { ClockError, type DpsError, TransportError } from '../errors.js';
+import { peerName } from '../net/connection-errors.js';
 import { compareClocks } from './clock-check.js';
 import { type Attempted, attempt, type Finding, failed, ok, skipped, warning } from './finding.js';
 
 /** What the checks ask of the network. */
 export interface Network {
-  /** The addresses of a host; of an address, itself. Fails with `ERR_DPS_DNS`. */
-  resolve(host: string, signal: CancelSignal): Promise<readonly string[]>;
+  /** The addresses of a host, which may be the proxy on the way to another. Fails with `ERR_DPS_DNS`. */
+  resolve(host: string, signal: CancelSignal, wayTo?: string): Promise<readonly string[]>;
   /** Connects as a transport would, and closes again. Fails as `openTlsSocket` does. */
   connect(service: Service, signal: CancelSignal): Promise<ServerFacts>;
 }
@@ -47,11 +49,16 @@ export interface NetworkCheck {
 export async function checkNetwork(network: Network, check: NetworkCheck): Promise<Finding[]> {
   const { chosen, others, hop, signal } = check;
   const { host } = hop ?? chosen;
-  const resolved = await attempt(() => network.resolve(host, signal));
-  if (resolved.error !== undefined) {
-    return [failed('dns', resolved.error), ...skipConnection(chosen, 'the name could not be looked up')];
+  const names: Finding[] = [];
+  // An address needs no looking up.
+  if (isIP(host) === 0) {
+    const wayTo = hop === undefined ? undefined : peerName(chosen.host, chosen.port);
+    const resolved = await attempt(() => network.resolve(host, signal, wayTo));
+    if (resolved.error !== undefined) {
+      return [failed('dns', resolved.error), ...skipConnection(chosen, 'the name could not be looked up')];
+    }
+    names.push(ok('dns', `${host} is at ${resolved.value.join(', ')}.`));
   }
-  const name = ok('dns', `${host} is at ${resolved.value.join(', ')}.`);
   const ways = await Promise.all(
     [chosen, ...others].map(async (service) => ({
       service,
@@ -59,7 +66,7 @@ export async function checkNetwork(network: Network, check: NetworkCheck): Promi
     })),
   );
   const facts = ways.map(({ outcome }) => outcome.value);
-  return [name, ...judge(ways, check), ...compare(facts, check)];
+  return [...names, ...judge(ways, check), ...compare(facts, check)];
 }
 
 /** A service that was connected to, and what came of it. */
@@ -78,7 +85,7 @@ function judge(ways: readonly Way[], check: NetworkCheck): Finding[] {
   return [
     ...passedBy.map(warnOfBlocked),
     ...(outcome.error === undefined ? reached(service, outcome.value, check) : missed(service, outcome.error)),
-    ...rest.map(adviseOther),
+    ...rest.map((other) => adviseOther(other, check)),
   ];
 }
 
@@ -102,8 +109,10 @@ function reached(service: Service, facts: ServerFacts, { clock }: NetworkCheck):
 }
 
 function missed(service: Service, error: DpsError): Finding[] {
-  const hasConnected = !(error instanceof TransportError) || !['resolve', 'connect', 'proxy'].includes(error.phase);
-  if (!hasConnected) return [failed('port', error), skipped('tls', `${nameOf(service)} could not be reached.`)];
+  const phase = error instanceof TransportError ? error.phase : undefined;
+  const unreached = skipped('tls', `${nameOf(service)} could not be reached.`);
+  if (phase === 'proxy') return [failed('proxy', error), unreached];
+  if (phase === 'resolve' || phase === 'connect') return [failed('port', error), unreached];
   return [ok('port', `${nameOf(service)} can be reached.`), failed('tls', error)];
 }
 
@@ -113,7 +122,7 @@ function skipConnection(service: Service, reason: string): Finding[] {
 }
 
 /** A fault of the way that the device does not take fails nothing, but tells where the fault lies. */
-function adviseOther({ service, outcome: { error } }: Way): Finding {
+function adviseOther({ service, outcome: { error } }: Way, { hop }: NetworkCheck): Finding {
   const name = nameOf(service);
   const { transport } = service;
   if (error === undefined) return ok('port', `${name} can be reached, too: --transport ${transport} would work.`);
@@ -121,8 +130,18 @@ function adviseOther({ service, outcome: { error } }: Way): Finding {
   return warning(
     'port',
     `${name} cannot be used ${because} (${error.code}).`,
-    `Stay away from --transport ${transport}, or see to it that a firewall lets it through.`,
+    `Stay away from --transport ${transport}, or see to it that ${cureFor(error, hop)}.`,
   );
+}
+
+/** Behind a proxy the firewall is that one's. */
+function cureFor(error: DpsError, hop: NetworkCheck['hop']): string {
+  const phase = error instanceof TransportError ? error.phase : undefined;
+  if (error.code === 'ERR_DPS_PROXY_AUTH')
+    return `the proxy ${hop?.host} gets the user name and password that it wants`;
+  if (phase === 'proxy') return `the proxy ${hop?.host} lets it through`;
+  const isHopLost = hop !== undefined && (phase === 'resolve' || phase === 'connect');
+  return isHopLost ? `the proxy ${hop.host} can be reached` : 'a firewall lets it through';
 }
 
 function compare(facts: readonly (ServerFacts | undefined)[], { chosen, clock }: NetworkCheck): Finding[] {
@@ -132,6 +151,5 @@ function compare(facts: readonly (ServerFacts | undefined)[], { chosen, clock }:
 }
 
 function nameOf({ transport, host, port }: Service): string {
-  const shown = host.includes(':') ? `[${host}]` : host;
-  return `${shown}:${port} (${transport.toUpperCase()})`;
+  return `${peerName(host, port)} (${transport.toUpperCase()})`;
 }

@@ -4,10 +4,11 @@ import type { CancelSignal } from '../core/cancel-signal.js';
 import { throwIfCancelled, unlessCancelled } from '../core/cancellation.js';
 import type { StoreOperation } from '../errors.js';
 import { type DurableIo, nodeDurableIo } from './durable-io.js';
+import { explainedStoreError } from './explained-failure.js';
 import { readPrivateFile, removeFile, writePrivateFile } from './private-file.js';
 import { isPrivateFolder, preparePrivateFolder, syncFolder, syncFolderAbove } from './private-folder.js';
-import { decodeSlot, encodeSlot, SLOT_FORMAT, SLOT_HEADER_BYTES } from './slot.js';
-import { newerFormatError, storeError, storeErrorFrom } from './store-failure.js';
+import { decodeSlot, encodeSlot, MAX_GENERATION, SLOT_FORMAT, SLOT_HEADER_BYTES } from './slot.js';
+import { newerFormatError, storeError, storeErrorFrom, systemCodeOf } from './store-failure.js';
 
 /**
  * A small file that outlives whatever happens while it is written: afterwards there is the old content or the new, never
@@ -114,8 +115,8 @@ export class AbFile {
     const state = `${DOING[operation]} ${this.#name}`;
     const result = this.#last.then(async () => {
       throwIfCancelled(signal, state);
-      return work().catch((error: unknown) => {
-        throw storeErrorFrom(error, { operation, path: join(this.#directory, this.#name) }, this.#io.userId);
+      return work().catch(async (error: unknown) => {
+        throw await explainedStoreError(this.#io, error, { operation, path: join(this.#directory, this.#name) });
       });
     });
     this.#last = result.catch(() => undefined);
@@ -128,6 +129,7 @@ export class AbFile {
     const slots = await this.#readSlots('write');
     const [target, other] = slotToReplace(slots);
     const generation = Math.max(0, ...slots.map((slot) => (slot.kind === 'whole' ? slot.generation : 0))) + 1;
+    if (generation > MAX_GENERATION) throw this.#noNextGeneration(other.path);
     await this.#replace(target.path, encodeSlot(this.#name, { format: SLOT_FORMAT, generation, bytes }), signal);
     if (slots.every(({ kind }) => kind === 'missing')) await syncFolderAbove(this.#io, this.#directory);
     // A disk that could read neither might find the other one again some day, with any generation.
@@ -137,7 +139,7 @@ export class AbFile {
   async #replace(path: string, file: Uint8Array, signal: CancelSignal | undefined): Promise<void> {
     const draft = this.#path('new');
     try {
-      await removeFile(this.#io, draft);
+      await this.#removeDraft('write');
       await writePrivateFile(this.#io, draft, file, { isSynced: true });
       throwIfCancelled(signal, `${DOING.write} ${this.#name}`);
       await this.#io.rename(draft, path);
@@ -151,9 +153,17 @@ export class AbFile {
   async #remove(): Promise<void> {
     if (!(await isPrivateFolder(this.#io, this.#directory, 'remove'))) return;
     const [first, last] = slotToReplace(await this.#readSlots('remove', 'any'));
-    await removeFile(this.#io, this.#path('new'));
+    await this.#removeDraft('remove');
     await this.#removeForGood(first.path);
     await this.#removeForGood(last.path);
+  }
+
+  /** What a dead process has left. A folder of that name is somebody's own. */
+  async #removeDraft(operation: Operation): Promise<void> {
+    const path = this.#path('new');
+    await removeFile(this.#io, path).catch((error: unknown) => {
+      throw systemCodeOf(error) === 'EISDIR' ? storeErrorFrom(error, { operation, path }, this.#io.userId) : error;
+    });
   }
 
   async #removeForGood(path: string): Promise<void> {
@@ -181,7 +191,7 @@ export class AbFile {
       return { kind: 'whole', path, generation, bytes };
     } catch (error) {
       // Whatever is done in the end, what failed here is reading.
-      throw storeErrorFrom(error, { operation: 'read', path }, this.#io.userId);
+      throw await explainedStoreError(this.#io, error, { operation: 'read', path });
     }
   }
 
@@ -191,6 +201,15 @@ export class AbFile {
 
   #path(suffix: SlotLetter | 'new'): string {
     return join(this.#directory, `${this.#name}.${suffix}`);
+  }
+
+  /** What could not be read back must not count as written. */
+  #noNextGeneration(path: string): Error {
+    return storeError(
+      'ERR_DPS_STORE_UNWRITABLE',
+      { operation: 'write', path },
+      `has generation ${MAX_GENERATION}, the last there can be, so that nothing can be written after it. No device writes that often: somebody has made that file. Put the files back from a backup, or remove them.`,
+    );
   }
 
   #checkLength(bytes: Uint8Array): void {

@@ -1,5 +1,5 @@
-import { constants } from 'node:fs';
-import { type FileHandle, link, mkdir, open, readdir, rename, unlink } from 'node:fs/promises';
+import { constants, type Stats } from 'node:fs';
+import { type FileHandle, link, mkdir, open, readdir, rename, stat, unlink } from 'node:fs/promises';
 
 /** Every call that durable files make of the system, one method each, so that tests can cut the power between any two. */
 export interface DurableIo {
@@ -11,6 +11,8 @@ export interface DurableIo {
   /** Gives the file a second name; fails with `EEXIST` where that name is taken. */
   link(existing: string, path: string): Promise<void>;
   unlink(path: string): Promise<void>;
+  /** Of what a path leads to, links followed: needs access to the folders above it alone. */
+  stat(path: string): Promise<DurableStats>;
   /** The names in a folder. */
   list(path: string): Promise<readonly string[]>;
 }
@@ -68,8 +70,14 @@ export const nodeDurableIo: DurableIo = {
   rename,
   link,
   unlink,
+  stat: async (path) => durableStats(await stat(path)),
   list: (path) => readdir(path),
 };
+
+function durableStats(stats: Stats): DurableStats {
+  const kind = stats.isFile() ? 'file' : stats.isDirectory() ? 'folder' : 'other';
+  return { kind, userId: stats.uid, mode: stats.mode & 0o7777, sizeBytes: stats.size };
+}
 
 class NodeFile implements DurableFile {
   readonly #handle: FileHandle;
@@ -79,9 +87,7 @@ class NodeFile implements DurableFile {
   }
 
   async stat(): Promise<DurableStats> {
-    const stats = await this.#handle.stat();
-    const kind = stats.isFile() ? 'file' : stats.isDirectory() ? 'folder' : 'other';
-    return { kind, userId: stats.uid, mode: stats.mode & 0o7777, sizeBytes: stats.size };
+    return durableStats(await this.#handle.stat());
   }
 
   async read(bytes: Uint8Array, position: number): Promise<number> {

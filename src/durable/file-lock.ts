@@ -5,12 +5,14 @@ import type { CancelSignal } from '../core/cancel-signal.js';
 import { throwIfCancelled } from '../core/cancellation.js';
 import { excerptOf, memberOf, readJsonObject, textMember } from '../core/json-body.js';
 import type { JsonObject } from '../core/twin.js';
+import type { StoreError } from '../errors.js';
 import { quoteForShell } from '../shell-word.js';
 import { type DurableIo, nodeDurableIo } from './durable-io.js';
+import { explainedStoreError } from './explained-failure.js';
 import { readPrivateFile, removeFile, writePrivateFile } from './private-file.js';
 import { preparePrivateFolder } from './private-folder.js';
 import { nodeProcessTable, type ProcessIdentity, type ProcessTable } from './process-table.js';
-import { type StoreStep, storeError, storeErrorFrom, systemCodeOf } from './store-failure.js';
+import { type StoreStep, storeError, systemCodeOf } from './store-failure.js';
 
 /**
  * A lock that is a file, and that the next process takes over when its owner was killed.
@@ -27,12 +29,18 @@ import { type StoreStep, storeError, storeErrorFrom, systemCodeOf } from './stor
  *                    taken, and its owner T is dead:
  * LOCK.T.claim       link(draft): the right to replace T, which at most one holds
  *                    taken, and the claimant runs                                     -> refused: it is about to own it
- *                    taken, and the claimant U is dead: LOCK.U.claim, and so on; then is LOCK.T.claim still U's?
+ *                    taken, and the claimant U is dead: its claim is up for a fight in turn:
+ * LOCK.X.claim       X from T and U, and so on; then is LOCK.T.claim still U's?
  * LOCK               still T's? Then rename(draft): nobody else may change it now      -> owned
  *                    else someone was faster: claim removed, and from the start
  * ```
  *
- * The owner sweeps away what the dead have left.
+ * At most one at a time holds the right to replace what a dead process left in a place: who made its claim or, while that
+ * claim is a dead one's, who holds the right to replace that. Nobody else touches a claim: only owners sweep away what the
+ * dead have left, and while the lock is a dead one's there is none. What was a dead one's never becomes so again.
+ *
+ * X stands for the place and the token, not the token alone. After a power cut files may be empty or say anything: claims
+ * named after tokens could name themselves or each other, and the way from claim to claim would have no end.
  */
 export interface FileLock {
   readonly path: string;
@@ -67,7 +75,7 @@ export async function lockFile(path: string, options: FileLockOptions = {}): Pro
     await preparePrivateFolder(io, dirname(path), 'lock');
     return await contender.take(options.signal);
   } catch (error) {
-    throw storeErrorFrom(error, { operation: 'lock', path }, io.userId);
+    throw await explainedStoreError(io, error, { operation: 'lock', path });
   }
 }
 
@@ -75,6 +83,9 @@ export async function lockFile(path: string, options: FileLockOptions = {}): Pro
 const MAX_LOCK_BYTES = 4096;
 /** Each means that someone else was faster in between. */
 const MAX_ATTEMPTS = 100;
+/** Each is of a process that was killed while it replaced the one before. More are not made by accident. */
+const MAX_DEAD_CLAIMS = 100;
+const TAKING = 'taking a lock';
 
 interface Owner {
   readonly token: string;
@@ -100,8 +111,8 @@ class Contender {
     const content = encodeUtf8(`${JSON.stringify({ token: this.#token, ...(await this.#processes.self()) })}\n`);
     try {
       for (let attempt = 0; attempt < MAX_ATTEMPTS; attempt += 1) {
-        throwIfCancelled(signal, 'taking a lock');
-        if (await this.#tryOnce(content)) return await this.#own();
+        throwIfCancelled(signal, TAKING);
+        if (await this.#tryOnce(content, signal)) return await this.#own();
       }
     } finally {
       await this.#drop(this.#draft);
@@ -109,7 +120,7 @@ class Contender {
     throw storeError('ERR_DPS_STORE_LOCKED', this.#step, 'is being fought for by many processes. Try again.');
   }
 
-  async #tryOnce(content: Uint8Array): Promise<boolean> {
+  async #tryOnce(content: Uint8Array, signal: CancelSignal | undefined): Promise<boolean> {
     await this.#writeDraft(content);
     if (await this.#linkDraft(this.#path)) return true;
     const owner = await this.#read(this.#path);
@@ -117,7 +128,7 @@ class Contender {
     await this.#refuseIfRunning(owner);
     const claims: string[] = [];
     try {
-      if (!(await this.#claim(owner, claims)) || !(await this.#isStill(owner, this.#path))) return false;
+      if (!(await this.#claim(owner, claims, signal)) || !(await this.#isStill(owner, this.#path))) return false;
       await this.#io.rename(this.#draft, this.#path);
       return true;
     } finally {
@@ -127,16 +138,36 @@ class Contender {
   }
 
   /** Fights for the right to replace what a dead owner has left. `claims` gets what is to be removed afterwards. */
-  async #claim(dead: Owner, claims: string[]): Promise<boolean> {
-    const claim = `${this.#path}.${dead.token}.claim`;
-    if (!(await this.#linkDraft(claim))) {
+  async #claim(dead: Owner, claims: string[], signal: CancelSignal | undefined): Promise<boolean> {
+    const found: { readonly claim: string; readonly claimant: Owner }[] = [];
+    let key = dead.token;
+    let claim = this.#claimPath(key);
+    while (!(await this.#linkDraft(claim))) {
+      throwIfCancelled(signal, TAKING);
       const claimant = await this.#read(claim);
       if (claimant === undefined) return false;
       await this.#refuseIfRunning(claimant);
-      if (!(await this.#claim(claimant, claims)) || !(await this.#isStill(claimant, claim))) return false;
+      found.push({ claim, claimant });
+      if (found.length > MAX_DEAD_CLAIMS) throw this.#tooManyClaims();
+      key = tokenOf(encodeUtf8(`${key} ${claimant.token}`));
+      claim = this.#claimPath(key);
     }
     claims.push(claim);
+    for (const { claim, claimant } of found.reverse()) {
+      if (!(await this.#isStill(claimant, claim))) return false;
+      claims.push(claim);
+    }
     return true;
+  }
+
+  #claimPath(key: string): string {
+    return `${this.#path}.${key}.claim`;
+  }
+
+  #tooManyClaims(): StoreError {
+    const path = quoteForShell(this.#path);
+    const problem = `cannot be taken over: more than ${MAX_DEAD_CLAIMS} dead processes have left claims on it. When no dps-device uses the folder, remove them: rm ${path} ${path}.*`;
+    return storeError('ERR_DPS_STORE_UNWRITABLE', this.#step, problem);
   }
 
   /** Not synced: after a power cut the lock counts for nothing, whatever is left of it. */
@@ -180,9 +211,11 @@ class Contender {
     if (command === undefined) {
       return `is held by process ${pid}, which cannot be looked at from here. Stop it; if it is known to be gone, remove the file: rm ${quoteForShell(this.#path)}`;
     }
-    return pid === process.pid
-      ? 'is held by this process itself. Close what uses it first.'
-      : `is held by process ${pid} (${excerptOf(command)}). Wait for it to end, or stop it.`;
+    if (pid === process.pid) return 'is held by this process itself. Close what uses it first.';
+    const holder = `is held by process ${pid} (${excerptOf(command)})`;
+    return pid === INIT
+      ? `${holder}, which runs as long as this machine or container does. If that is no dps-device, and none uses the folder, remove the file: rm ${quoteForShell(this.#path)}`
+      : `${holder}. Wait for it to end, or stop it.`;
   }
 
   async #own(): Promise<FileLock> {
@@ -192,8 +225,8 @@ class Contender {
     return {
       path: this.#path,
       isHeld: () =>
-        isOurs().catch((error: unknown) => {
-          throw storeErrorFrom(error, this.#step, this.#io.userId);
+        isOurs().catch(async (error: unknown) => {
+          throw await explainedStoreError(this.#io, error, this.#step);
         }),
       release: async () => {
         if (isReleased) return;
@@ -256,6 +289,9 @@ function readIdentity(value: JsonObject): ProcessIdentity | undefined {
     ...(pidNamespace === undefined ? {} : { pidNamespace }),
   };
 }
+
+/** The first process of a machine or container. */
+const INIT = 1;
 
 /** As Linux says it of FAT, and others of theirs. */
 const NO_LINKS: ReadonlySet<string> = new Set(['EPERM', 'ENOTSUP', 'EOPNOTSUPP', 'ENOSYS', 'EMLINK']);

@@ -1,7 +1,9 @@
 import { dirname } from 'node:path';
 import type { StoreOperation } from '../errors.js';
+import { quoteForShell } from '../shell-word.js';
 import { type DurableIo, OPEN_FOLDER, withOpen } from './durable-io.js';
-import { checkPrivate, storeErrorFrom, systemCodeOf } from './store-failure.js';
+import { explainedStoreError } from './explained-failure.js';
+import { checkPrivate, type StoreStep, storeError, systemCodeOf, unusableCode } from './store-failure.js';
 
 /**
  * Makes sure that the folder is there and is its owner's alone. Made when missing, mode 0700; the folders above it are
@@ -16,8 +18,8 @@ export async function preparePrivateFolder(io: DurableIo, path: string, operatio
     await io.mkdir(path, 0o700);
   } catch (error) {
     // Someone else made it in between: then it is looked at like any other.
-    if (systemCodeOf(error) !== 'EEXIST') throw storeErrorFrom(error, step, io.userId);
-    await isPrivateFolder(io, path, operation);
+    if (systemCodeOf(error) !== 'EEXIST') throw await explainedStoreError(io, error, step);
+    if (!(await isPrivateFolder(io, path, operation))) throw leadsNowhere(step);
   }
 }
 
@@ -59,7 +61,19 @@ function isThere(): boolean {
   return true;
 }
 
-function isNotThere(error: unknown, step: { operation: StoreOperation; path: string }, io: DurableIo): boolean {
+async function isNotThere(error: unknown, step: StoreStep, io: DurableIo): Promise<boolean> {
   if (systemCodeOf(error) === 'ENOENT') return false;
-  throw storeErrorFrom(error, step, io.userId);
+  throw systemCodeOf(error) === 'ELOOP' ? leadsRound(step) : await explainedStoreError(io, error, step);
+}
+
+/** There is something of that name, and nothing behind it. */
+function leadsNowhere(step: StoreStep): Error {
+  const problem = `is a symbolic link to a folder that does not exist. Make that folder, or remove the link: rm ${quoteForShell(step.path)}`;
+  return storeError(unusableCode(step), step, problem);
+}
+
+function leadsRound(step: StoreStep): Error {
+  const problem =
+    'cannot be reached: it, or something above it, is a symbolic link that leads back to itself (ELOOP). Mend the link, or choose another folder.';
+  return storeError(unusableCode(step), step, problem);
 }

@@ -24,9 +24,12 @@ export type DecodedSlot =
   | { readonly kind: 'damaged'; readonly what: string };
 
 export const SLOT_FORMAT: number = 1;
+/** Of what can be read: the one after it would be no safe integer. No device writes that often. */
+export const MAX_GENERATION: number = Number.MAX_SAFE_INTEGER - 1;
 /** Bytes of the line, its end included. */
 export const SLOT_HEADER_BYTES: number = 109;
 
+const START = 'dps-device-slot ';
 const HEADER = /^dps-device-slot (\d) (\d{16}) (\d{8}) ([0-9a-f]{64})\n$/;
 
 /** `name` is that of the A/B file: a slot does not count under another one's name. */
@@ -37,21 +40,36 @@ export function encodeSlot(name: string, slot: Slot): Uint8Array {
 
 /** Never throws. */
 export function decodeSlot(name: string, file: Uint8Array): DecodedSlot {
-  if (file.length === 0) return { kind: 'damaged', what: 'it is empty' };
   const header = decodeUtf8(file.subarray(0, SLOT_HEADER_BYTES)) ?? '';
   const [, format, generationText, length, digest] = HEADER.exec(header) ?? [];
-  if (format === undefined) return { kind: 'damaged', what: 'it does not begin as a slot does' };
+  if (format === undefined) return { kind: 'damaged', what: describeNoSlot(file) };
   const generation = Number(generationText);
   const bytes = file.slice(SLOT_HEADER_BYTES);
-  const isWhole = bytes.length === Number(length) && Number.isSafeInteger(generation);
+  const what = lengthDamage(bytes.length, Number(length));
+  if (what !== undefined) return { kind: 'damaged', what };
   const line = header.slice(0, header.lastIndexOf(' ') + 1);
-  if (isWhole && checksum(name, line, bytes) === digest) {
-    return { kind: 'slot', slot: { format: Number(format), generation, bytes } };
+  if (checksum(name, line, bytes) !== digest) return { kind: 'damaged', what: CHECKSUM_DIFFERS };
+  if (generation > MAX_GENERATION) {
+    return { kind: 'damaged', what: `it says generation ${generationText}, after which there can be no other` };
   }
-  const what = isWhole
-    ? 'its checksum does not match: bytes have changed, or it was made under another name'
-    : `it should have ${Number(length)} bytes of content and has ${bytes.length}`;
-  return { kind: 'damaged', what };
+  return { kind: 'slot', slot: { format: Number(format), generation, bytes } };
+}
+
+const CHECKSUM_DIFFERS = 'its checksum does not match: bytes have changed, or it was made under another name';
+
+function describeNoSlot(file: Uint8Array): string {
+  if (file.length === 0) return 'it is empty';
+  const start = decodeUtf8(file.subarray(0, START.length)) ?? '';
+  return file.length < SLOT_HEADER_BYTES && START.startsWith(start)
+    ? `it is cut off: ${file.length} bytes are left, less than its first line has`
+    : 'it is no file of dps-device, or its first line has changed';
+}
+
+function lengthDamage(found: number, expected: number): string | undefined {
+  if (found === expected) return undefined;
+  return found < expected
+    ? `it is cut off: ${found} of ${expected} bytes of content are left`
+    : `it should have ${expected} bytes of content and has ${found}`;
 }
 
 function checksum(name: string, line: string, bytes: Uint8Array): string {

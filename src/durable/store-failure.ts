@@ -83,7 +83,8 @@ export function checkPrivate(stats: DurableStats, step: StoreStep, userId: numbe
   );
 }
 
-function unusableCode({ operation }: StoreStep): DpsErrorCode {
+/** What an error of no other code has. */
+export function unusableCode({ operation }: StoreStep): DpsErrorCode {
   return operation === 'read' ? 'ERR_DPS_STORE_UNREADABLE' : 'ERR_DPS_STORE_UNWRITABLE';
 }
 

@@ -6,6 +6,7 @@ import { ConfigurationError } from '../errors.js';
 import { systemClock } from '../system-clock.js';
 import { AmqpEndpoint } from './amqp-endpoint.js';
 import { protocolOfFirst } from './carrier.js';
+import { checkedHub, checkedScope, checkedTrace } from './checked-controls.js';
 import { type EmulatorConfig, type ResolvedConfig, type ResolvedScope, resolveConfig } from './config.js';
 import { openSection, optional, readFunction, readJsonObject, readText } from './config-reader.js';
 import type { EmulatorContext } from './context.js';
@@ -240,7 +241,7 @@ function makeControls(
   endpoints: EmulatorEndpoints,
   close: () => Promise<void>,
 ): Emulator {
-  const scope = (idScope?: string): EmulatedScope => {
+  const findScope = (idScope?: string): EmulatedScope => {
     const found = idScope === undefined ? parts.scopes[0] : parts.scopes.find((each) => each.idScope === idScope);
     if (found !== undefined) return found;
     throw unknownName(
@@ -250,31 +251,19 @@ function makeControls(
     );
   };
   const { hubs } = parts.context;
-  const first = scope();
+  const first = findScope();
   let closing: Promise<void> | undefined;
   return {
-    idScope: first.idScope,
-    enroll: first.enroll.bind(first),
-    enrollGroup: first.enrollGroup.bind(first),
-    updateEnrollment: (registrationId, changes) => first.updateEnrollment(registrationId, changes),
-    updateEnrollmentGroup: (groupId, changes) => first.updateEnrollmentGroup(groupId, changes),
-    removeEnrollment: (registrationId) => first.removeEnrollment(registrationId),
-    removeEnrollmentGroup: (groupId) => first.removeEnrollmentGroup(groupId),
-    enrollments: () => first.enrollments(),
-    enrollmentGroups: () => first.enrollmentGroups(),
-    registrations: () => first.registrations(),
-    registration: (registrationId) => first.registration(registrationId),
-    receivedPayload: (registrationId) => first.receivedPayload(registrationId),
-    removeRegistration: (registrationId) => first.removeRegistration(registrationId),
+    ...checkedScope(first),
     caPem: authority.rootPem,
     endpoints,
     faults: parts.faults,
-    trace: parts.trace,
+    trace: checkedTrace(parts.trace),
     idScopes: parts.scopes.map((each) => each.idScope),
-    scope,
+    scope: (idScope) => checkedScope(findScope(idScope)),
     hub: (name) => {
       const found = name === undefined ? hubs[0] : hubs.find((hub) => hub.name === name || hub.hostName === name);
-      if (found !== undefined) return found;
+      if (found !== undefined) return checkedHub(found);
       throw unknownName(
         'hub',
         name,

@@ -151,7 +151,8 @@ const readIdentity: Read<HubIdentity> = (value, path) => {
   };
 };
 
-const readAuthentication: Read<HubAuthentication> = (value, path) => {
+/** Also of a device that a program adds. */
+export const readAuthentication: Read<HubAuthentication> = (value, path) => {
   const section = openSection(value, path, [
     'type',
     'primaryKey',

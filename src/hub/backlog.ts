@@ -2,13 +2,16 @@ import type { CancelSignal } from '../core/cancel-signal.js';
 import { onCancel } from '../core/on-cancel.js';
 import { TransportError } from '../errors.js';
 
-/** What may wait at most. */
+/** How much may be begun and not finished. */
 export interface BacklogLimits {
   readonly operations: number;
-  readonly bytes: number;
+  /** While there is no session, and all of it waits. */
+  readonly waitingBytes: number;
+  /** While there is one, and all of it is on its way. */
+  readonly sentBytes: number;
 }
 
-/** An operation between two sessions. */
+/** An operation that was begun. */
 export interface Waiter {
   /** What was begun first is sent first. */
   readonly turn: number;
@@ -16,16 +19,39 @@ export interface Waiter {
   readonly bytes: number;
 }
 
-/** The operations that wait for the next session. */
+/** The operations that are not finished, be they on their way or waiting for the next session. */
 export class Backlog {
   readonly #limits: BacklogLimits;
+  readonly #begun: Set<Waiter> = new Set();
   readonly #waiting: Map<Waiter, () => void> = new Map();
+  #bytes = 0;
 
   constructor(limits: BacklogLimits) {
     this.#limits = limits;
   }
 
-  /** Settles at `wakeAll`, or the abort of the signal. What waits again after a lost connection has its place for sure. */
+  /**
+   * Does `work` and counts it until it settles. What was on its way when the connection was lost has its place for sure.
+   *
+   * @throws {TransportError} `ERR_DPS_BACKLOG` when one operation more, or so many bytes, are too many.
+   */
+  async hold<T>(
+    waiter: Waiter,
+    hub: { readonly isOnline: boolean; readonly peer: string },
+    work: () => Promise<T>,
+  ): Promise<T> {
+    this.#checkRoom(waiter.bytes, hub);
+    this.#begun.add(waiter);
+    this.#bytes += waiter.bytes;
+    try {
+      return await work();
+    } finally {
+      this.#begun.delete(waiter);
+      this.#bytes -= waiter.bytes;
+    }
+  }
+
+  /** Settles at `wakeAll`, or the abort of the signal. */
   wait(waiter: Waiter, signal: CancelSignal | undefined): Promise<void> {
     return new Promise((resolve) => {
       const wake = (): void => {
@@ -43,23 +69,20 @@ export class Backlog {
     for (const [, wake] of [...this.#waiting].sort(([a], [b]) => a.turn - b.turn)) wake();
   }
 
-  /** @throws {TransportError} `ERR_DPS_BACKLOG` when so many bytes more, in one operation more, are too many. */
-  checkRoom(bytes: number, peer: string): void {
-    const { size } = this.#waiting;
-    if (size === 0) return;
-    if (size >= this.#limits.operations) throw backlogFull(`${size} operations`, 'wait', peer);
-    const held = [...this.#waiting.keys()].reduce((sum, waiter) => sum + waiter.bytes, 0);
-    if (held + bytes <= this.#limits.bytes) return;
-    throw backlogFull(`${held} bytes in ${size} operations`, `(of ${this.#limits.bytes}) wait`, peer);
+  #checkRoom(bytes: number, { isOnline, peer }: { readonly isOnline: boolean; readonly peer: string }): void {
+    const { operations, waitingBytes, sentBytes } = this.#limits;
+    const { size } = this.#begun;
+    const limit = isOnline ? sentBytes : waitingBytes;
+    const isFull = size >= operations;
+    // One alone always has room.
+    if (!isFull && (size === 0 || this.#bytes + bytes <= limit)) return;
+    const held = isFull ? `${size} operations` : `${this.#bytes} bytes in ${size} operations (of ${limit})`;
+    throw new TransportError({
+      code: 'ERR_DPS_BACKLOG',
+      message: `${held} ${isOnline ? 'are on their way to' : 'wait for'} ${peer} already. Await what sendTelemetry() and report() return before the next, or drop data while the device is ${isOnline ? 'busy' : 'offline'}.`,
+      phase: 'established',
+      peer,
+      retryable: true,
+    });
   }
-}
-
-function backlogFull(what: string, wait: string, peer: string): TransportError {
-  return new TransportError({
-    code: 'ERR_DPS_BACKLOG',
-    message: `${what} ${wait} for ${peer} already. Await what sendTelemetry() and report() return before the next, or drop data while the device is offline.`,
-    phase: 'established',
-    peer,
-    retryable: true,
-  });
 }

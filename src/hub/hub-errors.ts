@@ -22,6 +22,17 @@ export function hubConnectionLost(peer: string, how: string): TransportError {
   });
 }
 
+/** There has been no session so far: nobody knows the hub. */
+export function sessionNotReached(): TransportError {
+  return new TransportError({
+    code: 'ERR_DPS_SESSION_CLOSED',
+    message: 'The device has not reached a hub yet: await ready of what run() returned first.',
+    phase: 'established',
+    peer: 'the hub',
+    retryable: true,
+  });
+}
+
 /** The session is over, because of `cause` or because the application closed it. */
 export function sessionClosed(peer: string, deviceId: string, cause: Error | undefined): TransportError {
   const why = cause === undefined ? 'was closed' : `ended: ${cause.message}`;

@@ -3,17 +3,19 @@ import type { HubSession, TelemetryMessage, Unsubscribe } from '../core/hub.js';
 import { type DesiredChange, diffPatch, type JsonObject, type Twin } from '../core/twin.js';
 import { CancelledError, isDpsError, type TransportError } from '../errors.js';
 import { Backlog, type Waiter } from './backlog.js';
-import { sessionClosed } from './hub-errors.js';
+import { sessionClosed, sessionNotReached } from './hub-errors.js';
 import type { MessageListener } from './message-inbox.js';
-import { type MethodHandler, methodTaken } from './method-router.js';
+import { type MethodHandler, methodTaken, orderMethodTaken } from './method-router.js';
 import { bytesOf, type EncodedMessage, encodeMessage, reportText } from './outgoing-bodies.js';
 import { checkFunction, checkMethodName, checkPatch, checkSignal, checkTelemetry } from './session-arguments.js';
 import { guard, type StrayErrorSink, StrayErrors } from './stray-error.js';
 
-/** So many operations wait for the hub at most; a device that is offline for days must not fill its memory. */
-export const MAX_WAITING_OPERATIONS = 1_000;
+/** So many operations at most are begun and not finished; a device that is offline for days must not fill its memory. */
+export const MAX_OPERATIONS = 1_000;
 /** And so many bytes in them, bodies and the texts of properties: a thousand of the largest messages would be 250 MB. */
 export const MAX_WAITING_BYTES: number = 8 * 1024 * 1024;
+/** What is on its way is there several times over, as bytes, as packet and in the socket, but not for long. */
+export const MAX_SENT_BYTES: number = 32 * 1024 * 1024;
 /** A session that lives, and loses its connection under one operation so often, will not get it through. */
 const MAX_LOSSES_IN_A_SESSION = 3;
 /** Sends nothing: what is asked with it fails before that. */
@@ -25,6 +27,8 @@ export interface LastingSessionOptions {
   /** What `close()` does. */
   readonly onClose: () => Promise<void>;
   readonly onStrayError?: StrayErrorSink | undefined;
+  /** The method of `reprovisionOn`, which the run handles itself. */
+  readonly orderMethod?: string | undefined;
 }
 
 /** A listener or handler of the application's, and what takes it off the session of the moment. */
@@ -40,7 +44,8 @@ interface Operation<T> {
   /** What it holds while it waits. */
   readonly bytes: number;
   readonly signal: CancelSignal | undefined;
-  readonly work: (session: HubSession) => Promise<T>;
+  /** Called at once, if there is room: copies what the application may change, and gives what is to be done with it. */
+  readonly take: () => (session: HubSession) => Promise<T>;
 }
 
 /**
@@ -52,14 +57,18 @@ export class LastingSession implements HubSession {
   readonly #strays: StrayErrors;
   readonly #onTwin: (twin: Twin) => void;
   readonly #onClose: () => Promise<void>;
+  readonly #orderMethod: string | undefined;
   readonly #registrations: Set<Registration> = new Set();
   readonly #desiredListeners: Set<(change: DesiredChange) => void> = new Set();
   readonly #methodNames: Set<string> = new Set();
   #session: HubSession | undefined;
   #last: { readonly hostName: string; readonly deviceId: string; readonly twin: Twin } | undefined;
   #ending: { readonly error: Error | undefined } | undefined;
-  /** Each waits for the next session, or the end. */
-  readonly #backlog: Backlog = new Backlog({ operations: MAX_WAITING_OPERATIONS, bytes: MAX_WAITING_BYTES });
+  readonly #backlog: Backlog = new Backlog({
+    operations: MAX_OPERATIONS,
+    waitingBytes: MAX_WAITING_BYTES,
+    sentBytes: MAX_SENT_BYTES,
+  });
   /** Counts operations: what was begun first is sent first, also again. */
   #turns = 0;
   #resolveClosed: (error: Error | undefined) => void = () => {};
@@ -67,6 +76,7 @@ export class LastingSession implements HubSession {
   constructor(options: LastingSessionOptions) {
     this.#onTwin = options.onTwin;
     this.#onClose = options.onClose;
+    this.#orderMethod = options.orderMethod;
     this.#strays = new StrayErrors(options.onStrayError);
     this.closed = new Promise((resolve) => {
       this.#resolveClosed = resolve;
@@ -144,12 +154,14 @@ export class LastingSession implements HubSession {
     checkSignal(signal, 'report()');
     // It may wait for days: it is judged now, and what the application changes in it later is another patch.
     const text = reportText(patch);
-    const taken = JSON.parse(text) as JsonObject;
     const version = await this.#perform({
       doing: 'reporting properties',
       bytes: text.length,
       signal,
-      work: (session) => session.report(taken, signal),
+      take: () => {
+        const taken = JSON.parse(text) as JsonObject;
+        return (session) => session.report(taken, signal);
+      },
     });
     if (this.#session !== undefined) this.#remember(this.#session);
     return version;
@@ -158,12 +170,15 @@ export class LastingSession implements HubSession {
   async sendTelemetry(message: TelemetryMessage, signal?: CancelSignal): Promise<void> {
     checkTelemetry(message);
     checkSignal(signal, 'sendTelemetry()');
-    const taken = takeNow(message);
+    const encoded = encodeMessage(message);
     await this.#perform({
       doing: 'sending telemetry',
-      bytes: sizeOf(taken),
+      bytes: sizeOf(encoded),
       signal,
-      work: (session) => session.sendTelemetry(taken, signal),
+      take: () => {
+        const taken = takeNow(message, encoded);
+        return (session) => session.sendTelemetry(taken, signal);
+      },
     });
   }
 
@@ -177,7 +192,7 @@ export class LastingSession implements HubSession {
     checkFunction(handler, 'handler', 'onMethod()');
     if (this.#methodNames.has(name)) {
       // The router of a session would say so, too, but only once there is one.
-      throw methodTaken(name);
+      throw name === this.#orderMethod ? orderMethodTaken(name) : methodTaken(name);
     }
     const unsubscribe = this.#register((session) => session.onMethod(name, handler));
     this.#methodNames.add(name);
@@ -197,7 +212,7 @@ export class LastingSession implements HubSession {
   #known(): { readonly hostName: string; readonly deviceId: string; readonly twin: Twin } {
     if (this.#session !== undefined) this.#remember(this.#session);
     if (this.#last === undefined) {
-      throw new TypeError('The device has not reached a hub yet: await ready of what run() returned first.');
+      throw this.#ending === undefined ? sessionNotReached() : this.#closedError();
     }
     return this.#last;
   }
@@ -210,11 +225,12 @@ export class LastingSession implements HubSession {
 
   #tellDifference(before: Twin, now: Twin): void {
     const patch = diffPatch(before.desired.properties, now.desired.properties);
-    if (before.desired.version === now.desired.version && Object.keys(patch).length === 0) return;
     this.#tell({ version: now.desired.version, patch, desired: now.desired });
   }
 
+  /** A version with no change in it, as after a move, is nothing to act upon; `twin` has it all the same. */
   #tell(change: DesiredChange): void {
+    if (Object.keys(change.patch).length === 0) return;
     for (const listener of [...this.#desiredListeners]) {
       // One that an earlier one took away is not called any more.
       if (!this.#desiredListeners.has(listener)) continue;
@@ -232,10 +248,16 @@ export class LastingSession implements HubSession {
     };
   }
 
-  async #perform<T>({ doing, bytes, signal, work }: Operation<T>): Promise<T> {
+  #perform<T>(operation: Operation<T>): Promise<T> {
     this.#turns += 1;
-    const waiter: Waiter = { turn: this.#turns, bytes };
-    this.#backlog.checkRoom(bytes, this.#last?.hostName ?? 'the hub');
+    const waiter: Waiter = { turn: this.#turns, bytes: operation.bytes };
+    const hub = { isOnline: this.isOnline, peer: this.#last?.hostName ?? 'the hub' };
+    return this.#backlog.hold(waiter, hub, () => this.#insist(operation, waiter));
+  }
+
+  /** In this session or a later one. */
+  async #insist<T>({ doing, signal, take }: Operation<T>, waiter: Waiter): Promise<T> {
+    const work = take();
     let losses = 0;
     for (;;) {
       const session = await this.#nextSession(doing, waiter, signal);
@@ -279,9 +301,8 @@ function sizeOf({ body, properties = {}, ...texts }: EncodedMessage): number {
   return parts.reduce((sum, text) => sum + (text?.length ?? 0), body.length);
 }
 
-/** As it is now, encoded: a message may wait for days, and be sent more than once. */
-function takeNow(message: TelemetryMessage): EncodedMessage {
-  const { properties, ...rest } = encodeMessage(message);
+/** As it is now: a message may wait for days, and be sent more than once. */
+function takeNow(message: TelemetryMessage, { properties, ...rest }: EncodedMessage): EncodedMessage {
   const isGiven = bytesOf(message.body) !== undefined;
   return {
     ...rest,

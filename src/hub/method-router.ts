@@ -2,6 +2,7 @@ import { decodeUtf8 } from '../core/bytes.js';
 import type { MethodResponse, Unsubscribe } from '../core/hub.js';
 import type { JsonValue } from '../core/twin.js';
 import { ConfigurationError } from '../errors.js';
+import { kindOf } from '../value-kind.js';
 import { InFlight } from './in-flight.js';
 import type { StrayErrorSink } from './stray-error.js';
 
@@ -25,6 +26,15 @@ export function methodTaken(name: string): ConfigurationError {
     code: 'ERR_DPS_CONFIG_OPTION',
     message: `The method ${JSON.stringify(name)} has a handler already. Take that one away first.`,
     option: 'name',
+  });
+}
+
+/** Which of the two came second does not matter: the application has chosen both names. */
+export function orderMethodTaken(name: string): ConfigurationError {
+  return new ConfigurationError({
+    code: 'ERR_DPS_CONFIG_OPTION',
+    message: `The method ${JSON.stringify(name)} is the one that reprovisionOn names, which the run handles itself, and the application has a handler of that name, too. Give one of the two another name.`,
+    option: 'reprovisionOn',
   });
 }
 
@@ -86,7 +96,7 @@ export class MethodRouter {
     const payload = parsePayload(body);
     if (payload === undefined) return failure(400, 'The payload of the method is not JSON.');
     try {
-      return encodeResponse(await handler(payload));
+      return encodeResponse(name, await handler(payload));
     } catch (error) {
       this.#options.onStrayError(error, 'method handler');
       return failure(500, 'The handler of this method failed.');
@@ -106,17 +116,23 @@ function parsePayload(body: Uint8Array): JsonValue | undefined {
   }
 }
 
-function encodeResponse(response: MethodResponse): { readonly status: number; readonly payload: Uint8Array } {
-  const { status, payload = null } = response;
-  if (!Number.isSafeInteger(status)) throw new TypeError('A method response needs an integer status.');
+function encodeResponse(name: string, response: unknown): { readonly status: number; readonly payload: Uint8Array } {
+  const must = `The handler of the method ${JSON.stringify(name)} must return`;
+  if (typeof response !== 'object' || response === null)
+    throw new TypeError(`${must} an object such as { status: 200, payload: { done: true } }, not ${kindOf(response)}.`);
+  const { status, payload = null } = response as Partial<MethodResponse>;
+  if (!Number.isSafeInteger(status)) {
+    const got = typeof status === 'number' ? status : kindOf(status);
+    throw new TypeError(`${must} an integer as status, such as { status: 200 }, not ${got}.`);
+  }
   // Undefined for what JSON does not know, such as a function.
   const text: string | undefined = JSON.stringify(payload);
-  if (text === undefined) throw new TypeError('The payload of a method response must be a JSON value.');
+  if (text === undefined) throw new TypeError(`${must} a JSON value as payload, not ${kindOf(payload)}.`);
   const bytes = new TextEncoder().encode(text);
   if (bytes.length > MAX_PAYLOAD_BYTES) {
     throw new RangeError(`The method response has ${bytes.length} bytes; the hub takes ${MAX_PAYLOAD_BYTES}.`);
   }
-  return { status, payload: bytes };
+  return { status: Number(status), payload: bytes };
 }
 
 /** Says nothing about the device's inside: whoever calls methods is not who reads its logs. */

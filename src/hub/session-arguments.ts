@@ -1,14 +1,13 @@
-import type { CancelSignal } from '../core/cancel-signal.js';
+import { isCancelSignal } from '../core/cancel-signal.js';
 import type { TelemetryMessage } from '../core/hub.js';
-import { excerptOf, isJsonObject } from '../core/json-body.js';
+import { isJsonObject } from '../core/json-body.js';
+import { methodNameProblem } from '../core/method-name.js';
 import type { JsonValue } from '../core/twin.js';
 import { ConfigurationError, type DpsErrorCode } from '../errors.js';
-import { nearestName } from '../nearest-name.js';
+import { knownNamesHint, shownName } from '../nearest-name.js';
 import { kindOf } from '../value-kind.js';
 
 /** What an application hands to a session is looked at before anything is sent, queued or registered. */
-
-const SHOWN_CHARACTERS = 60;
 
 const TELEMETRY_MEMBERS: { readonly [Name in keyof Required<TelemetryMessage>]: 'body' | 'text' | 'properties' } = {
   body: 'body',
@@ -65,25 +64,16 @@ export function checkFunction(value: unknown, argument: 'listener' | 'handler', 
 
 /** @throws {ConfigurationError} `ERR_DPS_CONFIG_OPTION` for what cannot be the name of a direct method. */
 export function checkMethodName(name: unknown): void {
-  if (typeof name === 'string' && name !== '') return;
-  const given = name === '' ? 'an empty one' : kindOf(name);
+  const given = typeof name === 'string' ? methodNameProblem(name) : kindOf(name);
+  if (given === undefined) return;
   throw argumentError('name', `onMethod() needs the name of a direct method as a text, not ${given}.`);
 }
 
 /** @throws {ConfigurationError} `ERR_DPS_CONFIG_OPTION` for what cannot cancel; `call` is the one it was given to. */
 export function checkSignal(signal: unknown, call: string): void {
-  if (signal === undefined || isSignal(signal)) return;
+  if (signal === undefined || isCancelSignal(signal)) return;
   const hint = isObject(signal) && 'signal' in signal ? ' Of an AbortController pass controller.signal.' : '';
   throw argumentError('signal', `${call} takes an AbortSignal as signal, not ${kindOf(signal)}.${hint}`);
-}
-
-function isSignal(value: unknown): value is CancelSignal {
-  return (
-    isObject(value) &&
-    typeof value.aborted === 'boolean' &&
-    typeof value.addEventListener === 'function' &&
-    typeof value.removeEventListener === 'function'
-  );
 }
 
 function checkProperties(properties: unknown): void {
@@ -95,17 +85,15 @@ function checkProperties(properties: unknown): void {
   }
   for (const [name, value] of Object.entries(properties)) {
     if (value === undefined || typeof value === 'string') continue;
-    const shown = JSON.stringify(excerptOf(name, SHOWN_CHARACTERS));
+    const shown = JSON.stringify(shownName(name));
     throw argumentError('properties', `The telemetry property ${shown} must be a text, not ${kindOf(value)}.`);
   }
 }
 
 function unknownMember(name: string): ConfigurationError {
   const known = Object.keys(TELEMETRY_MEMBERS);
-  const nearest = nearestName(name, known);
-  const hint = nearest === undefined ? `Known are ${known.join(', ')}.` : `Did you mean ${nearest}?`;
-  const shown = excerptOf(name, SHOWN_CHARACTERS);
-  const message = `A telemetry message has no member ${JSON.stringify(shown)}. ${hint}`;
+  const shown = shownName(name);
+  const message = `A telemetry message has no member ${JSON.stringify(shown)}. ${knownNamesHint(name, known)}`;
   return argumentError(shown, message, 'ERR_DPS_CONFIG_UNKNOWN_OPTION');
 }
 

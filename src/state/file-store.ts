@@ -1,6 +1,7 @@
 import { join } from 'node:path';
-import type { CancelSignal } from '../core/cancel-signal.js';
+import { type CancelSignal, isCancelSignal } from '../core/cancel-signal.js';
 import { throwIfCancelled, unlessCancelled } from '../core/cancellation.js';
+import { excerptOf } from '../core/json-body.js';
 import { type DeviceRecord, decodeRecord, encodeRecord, MAX_RECORD_BYTES } from '../core/record.js';
 import type { LoadedRecord, RecordStore } from '../core/store.js';
 import { type AbContent, AbFile } from '../durable/ab-file.js';
@@ -9,6 +10,8 @@ import { type FileLock, lockFile } from '../durable/file-lock.js';
 import type { ProcessTable } from '../durable/process-table.js';
 import { newerFormatError, type StoreStep, storeError } from '../durable/store-failure.js';
 import { ConfigurationError, type DpsError, isDpsError, type StoreError, type StoreOperation } from '../errors.js';
+import { nearestName } from '../nearest-name.js';
+import { kindOf } from '../value-kind.js';
 
 export interface FileRecordStoreOptions {
   /** A folder of the device alone, on a disk of this machine. Made when missing, mode 0700; the folders above it are not. */
@@ -32,14 +35,18 @@ export type FileRecordStore = RecordStore & Required<Pick<RecordStore, 'close'>>
  * Fails with `StoreError`: `ERR_DPS_STORE_LOCKED` while another store holds the lock, `ERR_DPS_STORE_NEWER_FORMAT` (from
  * `load` and `save`) for a record of a later release, which only `forget` removes; and what `AbFile` fails with.
  *
- * @throws {ConfigurationError} `ERR_DPS_CONFIG_OPTION` when the name cannot be that of a file.
+ * @throws {ConfigurationError} when an option is missing, unknown, or cannot be what it is for. The methods fail with one
+ *   when what they are given is no record, or no signal.
  */
 export function fileRecordStore(options: FileRecordStoreOptions): FileRecordStore {
+  checkOptionNames(options);
   return new AbRecordStore(options);
 }
 
 /** Loads the record without the lock: to look at what another program may be using. Fails as `load` does. */
 export async function readStoredRecord(options: FileRecordStoreOptions, signal?: CancelSignal): Promise<LoadedRecord> {
+  checkOptionNames(options);
+  checkSignal(signal);
   const path = join(options.directory, nameOf(options));
   return loadedRecordOf(await recordFile(options).read(signal), { operation: 'read', path });
 }
@@ -65,11 +72,13 @@ class AbRecordStore implements FileRecordStore {
 
   save(record: DeviceRecord, signal: CancelSignal): Promise<void> {
     return this.#enqueue('saving the record', signal, async () => {
-      const bytes = encodeRecord(record);
+      const bytes = encodeRecord(checkedRecord(record));
       await this.#takeLock(signal);
       // Fails for a record of a later release, which is not to be overwritten.
       loadedRecordOf(await this.#file.read(signal), this.#step('write'));
       await this.#file.write(bytes, signal);
+      // Should this copy be lost, the other one must not lead back to the hub that the device was moved away from.
+      if (record.movedTo !== undefined) await this.#file.write(bytes, signal);
     });
   }
 
@@ -124,7 +133,8 @@ class AbRecordStore implements FileRecordStore {
     return { operation, path: join(this.#options.directory, nameOf(this.#options)) };
   }
 
-  #enqueue<T>(state: string, signal: CancelSignal | undefined, work: () => Promise<T>): Promise<T> {
+  async #enqueue<T>(state: string, signal: CancelSignal | undefined, work: () => Promise<T>): Promise<T> {
+    checkSignal(signal);
     const result = this.#last.then(() => {
       throwIfCancelled(signal, state);
       return work();
@@ -137,6 +147,45 @@ class AbRecordStore implements FileRecordStore {
 const DEFAULT_NAME = 'device';
 /** DPS knows the rest. */
 const INSTEAD_OF_NEWER = 'have the store forgotten to start afresh';
+
+const OPTION_NAMES = ['directory', 'name'];
+/** For tests, and not worth telling who mistyped another. */
+const TEST_OPTION_NAMES = ['io', 'processes'];
+
+function checkOptionNames(options: unknown): void {
+  if (typeof options !== 'object' || options === null) {
+    throw optionError('options', `The record store takes one object, at least { directory }, not ${kindOf(options)}.`);
+  }
+  const unknown = Object.keys(options).find((name) => ![...OPTION_NAMES, ...TEST_OPTION_NAMES].includes(name));
+  if (unknown === undefined) return;
+  const nearest = nearestName(unknown, OPTION_NAMES);
+  const advice = nearest === undefined ? `Known are ${OPTION_NAMES.join(', ')}.` : `Did you mean ${nearest}?`;
+  const shown = JSON.stringify(excerptOf(unknown));
+  throw new ConfigurationError({
+    code: 'ERR_DPS_CONFIG_UNKNOWN_OPTION',
+    option: unknown,
+    message: `Option ${shown} is unknown to the record store. ${advice}`,
+  });
+}
+
+function checkSignal(signal: unknown): void {
+  if (signal === undefined || isCancelSignal(signal)) return;
+  throw optionError('signal', `The signal must be an AbortSignal, not ${kindOf(signal)}.`);
+}
+
+/** Its members are looked at when it is written. */
+function checkedRecord(record: DeviceRecord): DeviceRecord {
+  const { binding, assignment, twin } = isObject(record) ? record : {};
+  if ([binding, assignment, twin, twin?.desired, twin?.reported].every(isObject)) return record;
+  throw optionError(
+    'record',
+    'What is to be saved is no record: it needs at least binding, assignment and twin, as `load` gives them.',
+  );
+}
+
+function isObject<T>(value: T): value is T & object {
+  return typeof value === 'object' && value !== null;
+}
 
 function nameOf({ name }: FileRecordStoreOptions): string {
   return name ?? DEFAULT_NAME;

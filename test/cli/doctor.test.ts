@@ -14,6 +14,8 @@ import { startHttpProxy } from '../fakes/proxy-peer.js';
 import { type FakeIo, type FakeIoOptions, fakeIo } from './fake-io.js';
 import { fileWith, temporaryFolder } from './temporary-folder.js';
 
+/** Whatever this machine has. */
+const NO_TPM = 'tpm2:/nowhere/tpmrm0';
 const KEY = Buffer.alloc(32, 5).toString('base64');
 let emulator: Emulator;
 
@@ -235,7 +237,7 @@ describe('dps-device doctor', () => {
     expect(io.err()).toContain(`Connections go by the http proxy 127.0.0.1:${proxy.port}`);
     const refusing = await startHttpProxy('HTTP/1.1 407 Proxy Authentication Required\r\n\r\n');
     const refused = await examine(flags({ ...given, proxy: `http://u@127.0.0.1:${refusing.port}` }));
-    expect([refused.status, refused.faults]).toEqual([78, ['port ERR_DPS_PROXY_AUTH']]);
+    expect([refused.status, refused.faults]).toEqual([78, ['proxy ERR_DPS_PROXY_AUTH']]);
     const { faults } = await examine(flags({ 'proxy-password-file': given['proxy-password-file'] }));
     expect(faults).toEqual(['proxy ERR_DPS_USAGE']);
     const open = await examine(flags({ ...given, 'proxy-password-file': fileWith('S3CRET', 0o644) }));
@@ -260,10 +262,10 @@ describe('dps-device doctor', () => {
       [['--transport', 'mqtt-ws'], 'mqtt-ws'],
       [['--transport', 'amqp'], 'amqp'],
       [['--transport', 'amqp-ws'], 'amqp-ws'],
-      [['--tpm', 'tpm2:/dev/tpmrm0'], 'https'],
+      [['--tpm', NO_TPM], 'https'],
       [['--transport', 'auto'], 'auto'],
       [['--transport', 'amqp-ws,amqp'], 'amqp-ws,amqp'],
-      [['--transport', 'auto', '--tpm', 'tpm2:/dev/tpmrm0'], 'auto'],
+      [['--transport', 'auto', '--tpm', NO_TPM], 'auto'],
       [['--transport', 'mqtt,amqp,https'], 'mqtt,amqp,https'],
     ] as const) {
       const io = fakeIo();

@@ -153,7 +153,8 @@ describe('dps-device emulator', () => {
     [['--demo', 'a', '--config', 'b'], 64, 'give either --demo or --config'],
     [['--config', 'does-not-exist.json'], 78, 'does-not-exist.json does not exist'],
     [['--ca-file', 'does-not-exist/ca.pem'], 78, 'does-not-exist'],
-    [['--host', '192.0.2.1'], 78, 'cannot listen on 192.0.2.1'],
+    [['--host', '192.0.2.1'], 78, ': --host: cannot listen on 192.0.2.1'],
+    [['--host', 'a b'], 64, '--host must be an address or a host name'],
   ])('%j does not start', async (args, expected, message) => {
     const { status, io } = await withEmulator(args, () => expect.fail('It started'));
     expect(status).toBe(expected);

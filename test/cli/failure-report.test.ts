@@ -71,6 +71,9 @@ describe('describeFailure', () => {
       { name: 'AggregateError', code: undefined, message: 'all addresses failed' },
     ]);
     expect(text).toContain('  caused by:      ERR_DPS_CONNECT: No connection.\n');
+    // A word of the program's own; what was going on then, the message says.
+    expect(text).not.toMatch(/^ *state:/m);
+    expect(event).not.toHaveProperty('state');
     expect(text).toContain('  caused by:      connect ECONNREFUSED ::1:8883\n');
     expect(text).toContain('  caused by:      AggregateError: all addresses failed\n');
     expect(text).toContain('  flag:           --timeout SECONDS allows more time\n');
@@ -93,7 +96,13 @@ describe('describeFailure', () => {
   });
 
   it('speaks of options as their user knows them, in causes as well', () => {
-    const name = { label: '--ca-file', place: '--ca-file ca.pem', usage: '--ca-file FILE' };
+    const name = {
+      label: '--ca-file',
+      place: '--ca-file ca.pem',
+      usage: '--ca-file FILE',
+      isFlag: true,
+      isContent: true,
+    };
     const context = { lines: {}, optionNames: new Map([['ca', name]]) };
     const error = new ConfigurationError({
       code: 'ERR_DPS_CONFIG_OPTION',

@@ -1,5 +1,6 @@
 import type { run } from '../../src/compose.js';
 import type { HubSession } from '../../src/core/hub.js';
+import type { ProgressEvent } from '../../src/core/progress.js';
 import type { ProvisionedDevice } from '../../src/core/provisioned-device.js';
 import type { DesiredChange } from '../../src/core/twin.js';
 import type { DpsError } from '../../src/errors.js';
@@ -16,6 +17,8 @@ export interface FakeRun {
   /** A hub has accepted the device. */
   arrive(): void;
   change(change: DesiredChange): void;
+  /** A step on the way. */
+  step(event: ProgressEvent): void;
   /** It is over: by an error, or without one. */
   end(error?: DpsError): void;
 }
@@ -54,6 +57,7 @@ export function fakeRun(): FakeRun {
     change: (change) => {
       for (const listener of listeners) listener(change);
     },
+    step: (event) => events.append(event),
     end,
     run: (options) => {
       calls.push(options);

@@ -179,9 +179,10 @@ describe('--proxy-password-file', () => {
     expect(domain).toMatchObject({ kind: 'socks5', username: 'corp\\u', password });
   });
 
-  it('is left alone where there is to be no proxy', async () => {
-    const { provision } = await settingsFor(['--proxy', 'none'], { env: { DPS_PROXY_PASSWORD: 'secret' } });
-    expect(provision.proxy).toBe('none');
+  it.each(['none', 'None', 'NONE'])('is left alone where the proxy is to be %s', async (proxy) => {
+    const { provision } = await settingsFor(['--proxy', proxy], { env: { DPS_PROXY_PASSWORD: 'secret' } });
+    expect(provision.proxy).toBe(proxy);
+    expect(proxyRule({ proxy, env: {} })).toBeUndefined();
   });
 
   it.each<[string, () => string[], FakeIoOptions, string]>([

@@ -1,18 +1,15 @@
 import { spawnSync } from 'node:child_process';
 import { createPrivateKey, randomBytes, X509Certificate } from 'node:crypto';
-import { chmodSync, existsSync, mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { keyStoreHsm } from '../../hsm/software-key-store.js';
 import { EXIT } from '../../src/cli/exit-codes.js';
-import { main } from '../../src/cli/main.js';
-import type { SymmetricKeyHsm, X509Hsm } from '../../src/core/attestation.js';
+import type { X509Hsm } from '../../src/core/attestation.js';
 import { lockFile } from '../../src/durable/file-lock.js';
 import { issueCertificate, makeAuthority, makeSelfSigned } from '../../src/emulator/pki.js';
-import { ManualClock } from '../fakes/manual-clock.js';
 import { signRequest } from '../hsm/key-store/store-bench.js';
-import { type FakeIo, type FakeIoOptions, fakeIo } from './fake-io.js';
-import { temporaryFolder } from './temporary-folder.js';
+import { keys, keysBench, secretFile, succeed, symmetricKeysOf } from './keys-bench.js';
 
 const { signal } = new AbortController();
 
@@ -23,70 +20,9 @@ const MEMBER_KEY = 'Jsm0lyGpjaVYVP2g3FnmnmG9dI/9qU24wNoykUmermc=';
 
 const PASSPHRASE = 'correct horse battery staple';
 
-interface Ended {
-  readonly status: number;
-  readonly io: FakeIo;
-  /** The document on standard output. */
-  readonly result: Result;
-}
-
-interface Result {
-  readonly entry: EntryResult;
-  readonly entries: readonly EntryResult[];
-  readonly [member: string]: unknown;
-}
-
-interface EntryResult {
-  readonly name: string;
-  readonly registrationId?: string;
-  readonly current: KeyResult;
-  readonly staged?: KeyResult;
-}
-
-interface KeyResult {
-  readonly id: string;
-  readonly algorithm: string;
-  readonly certificate?: { readonly commonName: string; readonly sha256: string; readonly chainLength: number };
-}
-
-/** A store in a folder of its own, and the flags that open it. */
-function bench(): { folder: string; store: string; keyFile: string; flags: string[] } {
-  const folder = temporaryFolder();
-  const [store, keyFile] = [join(folder, 'store'), join(folder, 'store.key')];
-  return { folder, store, keyFile, flags: ['--key-store', store, '--key-store-key-file', keyFile] };
-}
-
-async function keys(args: readonly string[], options: FakeIoOptions = {}): Promise<Ended> {
-  // The certificates made here are held against the clock of this machine, by OpenSSL, too.
-  const io = { ...fakeIo(options), clock: new ManualClock(Date.now()) };
-  const status = await main(['keys', ...args], io);
-  const text = io.out();
-  return { status, io, result: (text.startsWith('{') ? JSON.parse(text) : {}) as Result };
-}
-
-async function succeed(args: readonly string[], options: FakeIoOptions = {}): Promise<Result> {
-  const { status, io, result } = await keys(args, options);
-  expect(io.err()).not.toContain('error');
-  expect(status).toBe(EXIT.ok);
-  return result;
-}
-
-async function symmetricKeysOf(store: string, keyFile: string, entry: string): Promise<string[]> {
-  const hsm = (await keyStoreHsm({ directory: store, sealingKey: { file: keyFile }, entry })) as SymmetricKeyHsm;
-  const slots = Array.from({ length: hsm.slots ?? 1 }, (_, slot) => slot);
-  return Promise.all(slots.map(async (slot) => (await hsm.exportKey?.(slot, signal)) ?? ''));
-}
-
-function secretFile(folder: string, content: string | Uint8Array, mode = 0o600): string {
-  const path = join(folder, `secret-${randomBytes(4).toString('hex')}`);
-  writeFileSync(path, content);
-  chmodSync(path, mode);
-  return path;
-}
-
 describe('keys make', () => {
   it('makes a symmetric key, the store and its key file; the key goes where it was asked for only', async () => {
-    const { folder, store, keyFile, flags } = bench();
+    const { folder, store, keyFile, flags } = keysBench();
     const out = join(folder, 'sensor.key');
     const { status, io, result } = await keys([
       ...['make', '--key-name', 'sensor-17', '--kind', 'symmetric-key', '--write-key', out],
@@ -110,7 +46,7 @@ describe('keys make', () => {
   });
 
   it('makes a signing request whose certificate can be imported, then staged the same way', async () => {
-    const { folder, store, keyFile, flags } = bench();
+    const { folder, store, keyFile, flags } = keysBench();
     const made = await succeed(['make', '--key-name', 'dev', '--kind', 'csr', '--registration-id', 'Dev:1', ...flags]);
     const certFile = join(folder, 'issued.pem');
     writeFileSync(certFile, (await signRequest(String(made.signingRequestPem))).toString());
@@ -134,7 +70,7 @@ describe('keys make', () => {
   });
 
   it('makes the authorities and devices of a test bench, each a chain to its root', async () => {
-    const { folder, flags } = bench();
+    const { folder, flags } = keysBench();
     const root = join(folder, 'root.pem');
     const certificate = ['--write-certificate'];
     await succeed([
@@ -166,7 +102,7 @@ describe('keys make', () => {
   });
 
   it.each(['ec-p256', 'ec-p384', 'rsa-2048'])('makes a certificate of its own with %s', async (algorithm) => {
-    const { flags } = bench();
+    const { flags } = keysBench();
     const args = ['make', '--key-name', 'dev-1', '--kind', 'self-signed', '--algorithm', algorithm];
     const made = await succeed([...args, ...flags]);
     const certificate = new X509Certificate(String(made.certificateChainPem));
@@ -189,7 +125,7 @@ describe('keys make', () => {
     ],
     [['--key-name', 'a', '--kind', 'csr', '--key', 'S3CRET'], 'There is no flag --key: every user'],
   ])('%j is a usage error, and nothing of a secret is told', async (args, message) => {
-    const { flags } = bench();
+    const { flags } = keysBench();
     const { status, io } = await keys(['make', ...args, ...flags]);
     expect(io.err()).toContain(message);
     expect(status).toBe(EXIT.usage);
@@ -197,7 +133,7 @@ describe('keys make', () => {
   });
 
   it('tells a missing store and a missing seal', async () => {
-    const { store } = bench();
+    const { store } = keysBench();
     const args = ['make', '--key-name', 'a', '--kind', 'symmetric-key'];
     expect((await keys(args)).io.err()).toContain('--key-store is missing');
     expect((await keys([...args, '--key-store', store])).io.err()).toContain(
@@ -207,7 +143,7 @@ describe('keys make', () => {
   });
 
   it('looks whether its files can be written before it makes anything', async () => {
-    const { folder, store, flags } = bench();
+    const { folder, store, flags } = keysBench();
     const target = join(folder, 'nowhere', 'key');
     const args = ['make', '--key-name', 'a', '--kind', 'symmetric-key', '--write-key', target];
     expect((await keys([...args, ...flags])).status).toBe(EXIT.configuration);
@@ -215,7 +151,7 @@ describe('keys make', () => {
   });
 
   it('says that a key made without --write-key is nowhere else, and what to do', async () => {
-    const { folder, flags } = bench();
+    const { folder, flags } = keysBench();
     const made = await keys(['make', '--key-name', 'a', '--kind', 'symmetric-key', ...flags]);
     expect(made.status).toBe(EXIT.ok);
     expect(made.io.err()).toMatch(
@@ -236,7 +172,7 @@ describe('keys make', () => {
   });
 
   it('never replaces a file that may hold a key', async () => {
-    const { folder, store, flags } = bench();
+    const { folder, store, flags } = keysBench();
     const target = join(folder, 'sensor-17.key');
     writeFileSync(target, 'the only copy');
     const args = ['make', '--key-name', 'a', '--kind', 'symmetric-key', '--write-key', target];
@@ -252,7 +188,7 @@ describe('keys import', () => {
   const base64 = randomBytes(64).toString('base64');
 
   it.each(['file', 'standard input', 'environment', 'credential'])('takes a symmetric key from %s', async (source) => {
-    const { folder, store, keyFile, flags } = bench();
+    const { folder, store, keyFile, flags } = keysBench();
     const args = ['import', '--key-name', 'dev', '--registration-id', 'Dev-1', ...flags];
     if (source === 'file') await succeed([...args, '--symmetric-key-file', secretFile(folder, `${base64}\n`)]);
     if (source === 'standard input') await succeed([...args, '--symmetric-key-file', '-'], { stdin: `${base64}\n` });
@@ -266,7 +202,7 @@ describe('keys import', () => {
   });
 
   it('takes keys and chains in PEM, encrypted or not', async () => {
-    const { folder, store, keyFile, flags } = bench();
+    const { folder, store, keyFile, flags } = keysBench();
     const root = await makeAuthority({ commonName: 'Root' });
     const authority = await makeAuthority({ commonName: 'Line', issuer: root });
     const leaf = await issueCertificate(authority, { commonName: 'dev-1', usage: 'client' });
@@ -303,7 +239,7 @@ describe('keys import', () => {
   });
 
   it('refuses what does not belong together, and files that others may read', async () => {
-    const { folder, flags } = bench();
+    const { folder, flags } = keysBench();
     const [one, two] = [await makeSelfSigned({ commonName: 'dev-1' }), await makeSelfSigned({ commonName: 'dev-1' })];
     const cert = join(folder, 'cert.pem');
     writeFileSync(cert, one.certificatePem);
@@ -339,45 +275,6 @@ describe('keys import', () => {
   });
 });
 
-describe('keys list', () => {
-  it('tells what is there; without a secret it says that nothing was verified', async () => {
-    const { store, flags } = bench();
-    await succeed(['make', '--key-name', 'a', '--kind', 'symmetric-key', ...flags]);
-    await succeed(['make', '--key-name', 'b', '--kind', 'self-signed', '--registration-id', 'dev-1', ...flags]);
-    const verified = await succeed(['list', ...flags]);
-    expect(verified).toMatchObject({ keyStore: store, verified: true });
-    expect(verified.entries.map(({ name }) => name)).toEqual(['a', 'b']);
-    const labels = await succeed(['list', '--key-store', store]);
-    expect(labels).toEqual({ ...verified, verified: false });
-  });
-
-  it('tells entries that cannot be used on standard error, too', async () => {
-    const { store, flags } = bench();
-    await succeed(['make', '--key-name', 'a', '--kind', 'symmetric-key', ...flags]);
-    writeFileSync(join(store, 'entry-a.a'), 'x');
-    const { status, io, result } = await keys(['list', ...flags]);
-    expect(status).toBe(EXIT.ok);
-    expect(result.entries).toEqual([{ name: 'a', problem: expect.stringContaining('entry-a.a is damaged') }]);
-    expect(io.err()).toContain('entry-a.a is damaged');
-  });
-
-  it.each([
-    ['no store', () => undefined, EXIT.hsm, 'There is no key store in'],
-    [
-      'a folder that is open to others',
-      (store: string) => mkdirSync(store, { mode: 0o755 }),
-      EXIT.configuration,
-      'chmod 700',
-    ],
-    ['a file', (store: string) => writeFileSync(store, ''), EXIT.configuration, 'is not a folder'],
-  ])('of %s ends in an error with the fix', async (_, prepare, status, message) => {
-    const { store } = bench();
-    prepare(store);
-    const ended = await keys(['list', '--key-store', store]);
-    expect([ended.status, ended.io.err()]).toEqual([status, expect.stringContaining(message)]);
-  });
-});
-
 describe('keys derive', () => {
   const derive = ['derive', '--registration-id', GROUP_MEMBER, '--group-key-file', '-'];
 
@@ -388,7 +285,7 @@ describe('keys derive', () => {
   });
 
   it('writes it into a file, or a store, and then does not print it', async () => {
-    const { folder, store, keyFile, flags } = bench();
+    const { folder, store, keyFile, flags } = keysBench();
     const file = join(folder, 'derived.key');
     const args = [...derive, '--write-key', file, '--key-name', 'dev', ...flags];
     const { status, io, result } = await keys(args, { stdin: GROUP_KEY });
@@ -412,7 +309,7 @@ describe('keys derive', () => {
 
 describe('keys seal', () => {
   it('goes from a key file to a passphrase and back; then the old secret opens nothing', async () => {
-    const { folder, store, flags } = bench();
+    const { folder, store, flags } = keysBench();
     await succeed(['make', '--key-name', 'a', '--kind', 'symmetric-key', ...flags]);
     const phrase = { env: { DPS_NEW_KEY_STORE_PASSPHRASE: PASSPHRASE } };
     expect(await succeed(['seal', ...flags], phrase)).toEqual({ keyStore: store, sealedWith: 'passphrase' });
@@ -436,7 +333,7 @@ describe('keys seal', () => {
   });
 
   it('takes a flag before the environment, and refuses two of a kind', async () => {
-    const { flags, keyFile } = bench();
+    const { flags, keyFile } = keysBench();
     await succeed(['make', '--key-name', 'a', '--kind', 'symmetric-key', ...flags]);
     const env = { DPS_KEY_STORE_PASSPHRASE: PASSPHRASE };
     expect(await succeed(['list', ...flags], { env })).toMatchObject({ verified: true });
@@ -450,7 +347,7 @@ describe('keys seal', () => {
   });
 
   it('opens with the systemd credential dps-key-store-key', async () => {
-    const { folder, store, keyFile, flags } = bench();
+    const { folder, store, keyFile, flags } = keysBench();
     await succeed(['make', '--key-name', 'a', '--kind', 'symmetric-key', ...flags]);
     mkdirSync(join(folder, 'credentials'));
     writeFileSync(join(folder, 'credentials', 'dps-key-store-key'), readFileSync(keyFile), { mode: 0o440 });
@@ -461,7 +358,7 @@ describe('keys seal', () => {
 
 describe('keys rotate and remove', () => {
   it('rolls a symmetric key made here, and one that is given', async () => {
-    const { folder, store, keyFile, flags } = bench();
+    const { folder, store, keyFile, flags } = keysBench();
     const files = ['one', 'two'].map((name) => join(folder, name)) as [string, string];
     await succeed(['make', '--key-name', 'a', '--kind', 'symmetric-key', '--write-key', files[0], ...flags]);
     const rotate = ['rotate', '--key-name', 'a', ...flags, '--step'];
@@ -483,7 +380,7 @@ describe('keys rotate and remove', () => {
   });
 
   it('removes an entry, and says when there is none', async () => {
-    const { store, flags } = bench();
+    const { store, flags } = keysBench();
     await succeed(['make', '--key-name', 'a', '--kind', 'symmetric-key', ...flags]);
     expect(await succeed(['remove', '--key-name', 'a', ...flags])).toEqual({ keyStore: store, removed: 'a' });
     expect(readdirSync(store).sort()).toEqual(['store.a', 'store.b']);
@@ -492,7 +389,7 @@ describe('keys rotate and remove', () => {
   });
 
   it('is told to try later when somebody else changes the store', async () => {
-    const { store, flags } = bench();
+    const { store, flags } = keysBench();
     await succeed(['make', '--key-name', 'a', '--kind', 'symmetric-key', ...flags]);
     const lock = await lockFile(join(store, 'lock'));
     const locked = await keys(['remove', '--key-name', 'a', ...flags]);

@@ -96,7 +96,7 @@ describe('the time limit', () => {
     );
     expect(await start([...silent, '--timeout', '7'], { ...io, stdin: slow }, fake)).toBe(75);
     expect(fake.calls[0]?.deadlineMs).toBe(4_000);
-    expect(io.err()).toContain('Not finished within 7000 ms; the last state was connecting.');
+    expect(io.err()).toContain('Not finished within 7000 ms: time ran out while connecting.');
     expect(io.err()).toContain('  caused by:      ERR_DPS_CONNECT: m\n');
   });
 });

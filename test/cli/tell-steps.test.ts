@@ -34,4 +34,18 @@ describe('tellSteps', () => {
       ]);
     },
   );
+
+  it('keeps in sight on a terminal what the next step would take the place of', async () => {
+    const io = fakeIo({ isTerminal: true });
+    await tellSteps(
+      stream([
+        { type: 'commit-failed', slot: 1, code: 'ERR_DPS_HSM_OPERATION', message: 'The disk is full.' },
+        { type: 'looking-up' },
+        { type: 'provisioned', assignedHub: 'hub.example', deviceId: 'dev-1', source: 'stored' },
+      ]),
+      new CommandLog(io.stderr, false),
+    );
+    expect(io.err().split('\n')[0]).toBe('the accepted key is not committed: The disk is full.');
+    expect(io.err().split('\n').at(-2)).toContain('provisioned: dev-1 at hub.example');
+  });
 });

@@ -287,7 +287,7 @@ describe('the doctor', () => {
       const io = fakeIo();
       const network = () => Promise.reject(new TypeError('no network here'));
       const commands = { doctor: { summary: '', load: async () => doctorCommand({ network }) } };
-      await main(['doctor', ...FLAGS, '--ca-file', none, ...args], io, commands);
+      await main(['doctor', '--tpm', 'tpm2:/nowhere/tpmrm0', '--ca-file', none, ...args], io, commands);
       expect(io.out() + io.err()).not.toMatch(/canary/);
       const { findings } = JSON.parse(io.out()) as { findings: { check: string; verdict: string; code?: string }[] };
       return findings.filter(({ check }) => check === 'permissions').map(({ verdict, code }) => code ?? verdict);

@@ -108,16 +108,24 @@ export class JourneyDriver {
     return this.feed({ type: 'Woke' });
   }
 
+  /** Does something again and again until the machine is there; one that never gets there fails the test. */
+  until(state: JourneyState['name'], act: () => unknown): this {
+    for (let count = 0; this.state !== state; count += 1) {
+      if (count >= 1_000) throw new Error(`1,000 steps do not lead to ${state}, but to ${this.state}`);
+      act();
+    }
+    return this;
+  }
+
   /** Fails at the hub again and again until something else than the hub is tried; says how often. */
   failUntilElsewhere(error: DpsError): number {
     let count = 0;
-    while (this.state === 'AwaitingHub' || this.state === 'AwaitingHubRetry') {
+    for (let steps = 0; count <= 1_000 && steps < 3_000; steps += 1) {
       if (this.state === 'AwaitingHubRetry') this.wake();
-      else {
+      else if (this.state === 'AwaitingHub') {
         this.fails(error);
         count += 1;
-      }
-      if (count > 1_000) return count;
+      } else break;
     }
     return count;
   }

@@ -126,7 +126,7 @@ describe('a hub that falls silent', () => {
   ])('for 15 to 30 minutes leads to DPS before ten attempts are over (%d)', (random, minutes) => {
     const driver = new JourneyDriver({ purpose: 'keep', hasStore: true, hubTimeoutMs: 5 * MINUTE_MS }).load(found());
     driver.random = random;
-    while (driver.state !== 'Registering') driver.wake();
+    driver.until('Registering', () => driver.wake());
     expect(driver.hubs().length).toBeLessThan(10);
     // Failures count from the first on, and they are noticed when an attempt ends.
     expect(driver.nowMs).toBeGreaterThanOrEqual((minutes + 5) * MINUTE_MS - 2_000);
@@ -205,6 +205,17 @@ describe('twin 429', () => {
     expect(waitMs(once().fails(throttled(20_000)))).toBe(20_000);
   });
 
+  it('ends the count of failures, and the patience with them: a hub that answers works', () => {
+    const driver = life();
+    for (let count = 1; count < 10; count += 1) driver.fails(lost()).wake();
+    driver
+      .fails(throttled())
+      .pass(31 * MINUTE_MS)
+      .wake();
+    driver.random = 0.5;
+    expect([driver.failUntilElsewhere(lost()), driver.state]).toEqual([10, 'Registering']);
+  });
+
   it('never leads to DPS: the hub has let the device in', () => {
     const driver = life();
     expect(driver.failUntilElsewhere(throttled())).toBeGreaterThan(1_000);
@@ -228,12 +239,31 @@ describe('a journey that ends in time', () => {
     ['is silent', true],
   ])('keeps half of its time for DPS when the hub it knows %s', (_how, isSilent) => {
     const driver = new JourneyDriver({ hasStore: true, deadlineMs: 100_000, hubTimeoutMs: 20_000 }).load(found());
-    while (driver.state !== 'Registering') {
-      if (driver.state === 'AwaitingHub' && !isSilent) driver.fails(lost());
-      else driver.wake();
-    }
+    driver.until('Registering', () =>
+      driver.state === 'AwaitingHub' && !isSilent ? driver.fails(lost()) : driver.wake(),
+    );
     expect(driver.nowMs).toBeLessThan(100_000);
     expect(driver.answer(assignedTo('other.example')).saved().hubReached().saved().outcome?.kind).toBe('provisioned');
+  });
+
+  it.each([
+    ['network', lost(), 1],
+    ['refused', refused(), 0.5],
+  ])('goes to DPS instead of a wait that ends in that half: %s', (_reason, error, random) => {
+    const driver = new JourneyDriver({ hasStore: true, deadlineMs: 20_000 }).load(found());
+    driver.random = random;
+    driver.failUntilElsewhere(error);
+    expect(driver.state).toBe('Registering');
+    expect(driver.nowMs).toBeLessThan(10_000);
+    expect(driver.answer(ASSIGNED).hubReached().outcome?.kind).toBe('provisioned');
+  });
+
+  it('waits into that half for a hub that DPS has just named', () => {
+    const driver = new JourneyDriver({ deadlineMs: 20_000 }).register();
+    driver.random = 0.5;
+    driver.fails(refused());
+    expect([driver.state, driver.wake().state]).toEqual(['AwaitingHubRetry', 'AwaitingHub']);
+    expect(driver.nowMs).toBeGreaterThan(10_000);
   });
 
   it('tries its hub as often as the deadline allows', () => {

@@ -1,8 +1,25 @@
 import { describe, expect, it } from 'vitest';
-import { journeyWakeAtMs, LAST_SAVE_MS, SAVE_INTERVAL_MS } from '../../src/core/journey.js';
+import {
+  type JourneyConfig,
+  journeyWakeAtMs,
+  LAST_SAVE_MS,
+  LOCAL_PATIENCE_MS,
+  SAVE_INTERVAL_MS,
+} from '../../src/core/journey.js';
 import { ConfigurationError, HsmError } from '../../src/errors.js';
-import { CONFIG, diskFull, found, JourneyDriver, lost, refused, TWIN, untrusted } from './journey-driver.js';
-import { CHANGED, KEEP, MINUTE_MS, ROADS, type UnfinishedState } from './journey-roads.js';
+import {
+  ASSIGNED,
+  CONFIG,
+  diskFull,
+  found,
+  JourneyDriver,
+  lost,
+  refused,
+  TPM_ASSIGNED,
+  TWIN,
+  untrusted,
+} from './journey-driver.js';
+import { CHANGED, KEEP, MINUTE_MS, moved, ROADS, type UnfinishedState } from './journey-roads.js';
 
 const online = (): JourneyDriver => new JourneyDriver(KEEP).load(found()).hubReached();
 
@@ -43,7 +60,7 @@ describe('told to ask DPS again', () => {
     expect(driver.hubs()).toEqual(['hub.example', 'hub.example']);
     driver.fails(refused()).wake().fails(refused());
     expect(driver.state).toBe('AwaitingHubRetry');
-    while (driver.state !== 'Registering') driver.state === 'AwaitingHub' ? driver.fails(refused()) : driver.wake();
+    driver.until('Registering', () => (driver.state === 'AwaitingHub' ? driver.fails(refused()) : driver.wake()));
     expect(driver.nowMs).toBeGreaterThanOrEqual(30 * MINUTE_MS);
   });
 });
@@ -76,11 +93,84 @@ describe('a life', () => {
     expect(driver.pass(1_000).lost().state).toBe('Registering');
   });
 
+  it.each<[string, Partial<JourneyConfig>, string]>([
+    ['goes back to the hub that DPS named last, though it was never there', {}, 'AwaitingHub'],
+    ['does not, with a TPM, which has given up the key for that hub', { attestation: 'tpm' }, 'Registering'],
+  ])('%s, while DPS cannot help', (_what, config, state) => {
+    const isTpm = config.attestation === 'tpm';
+    const driver = new JourneyDriver({ ...KEEP, ...config }).load({ kind: 'none' });
+    driver.answer(isTpm ? TPM_ASSIGNED : ASSIGNED);
+    if (isTpm) driver.staged();
+    driver.pass(31 * MINUTE_MS).failUntilElsewhere(lost());
+    expect(driver.state).toBe('Registering');
+    const tried = driver.hubs().length;
+    driver.answer({ operationId: 'o', status: 'failed' }).wake();
+    expect([driver.state, driver.hubs().length - tried]).toEqual([state, isTpm ? 0 : 1]);
+  });
+
   it('forgets old trouble after a session of a minute', () => {
     const driver = online();
-    for (let count = 1; count < 30; count += 1) driver.pass(60_000).lost().wake().hubReached();
-    expect(driver.state).toBe('Online');
+    for (let count = 1; count < 30; count += 1) {
+      driver.pass(60_000).lost().wake();
+      expect(driver.state).toBe('AwaitingHub');
+      driver.hubReached();
+    }
+    expect(driver.hubs()).toHaveLength(30);
     expect(driver.requests()).toEqual([]);
+  });
+
+  it('has its patience anew after a session of a minute, however long ago the trouble before it was', () => {
+    const driver = online()
+      .lost()
+      .wake()
+      .hubReached()
+      .pass(31 * MINUTE_MS)
+      .lost();
+    expect([driver.state, driver.wake().state]).toEqual(['AwaitingHubRetry', 'AwaitingHub']);
+  });
+
+  it('forgets a refusal when the hub has let it in, however short the session', () => {
+    const driver = new JourneyDriver(KEEP).load(found()).fails(refused()).wake().hubReached();
+    expect(driver.pass(1_000).lost(refused()).state).toBe('AwaitingHubRetry');
+    expect(driver.wake().fails(refused()).state).toBe('Registering');
+  });
+
+  it('forgets at the hub that DPS refused: refused there, too, it asks DPS at once', () => {
+    const driver = online().reprovision().answer({ operationId: 'o', status: 'disabled' }).wake().hubReached();
+    expect(driver.state).toBe('Online');
+    driver.lost(refused()).wake().fails(refused());
+    expect(driver.state).toBe('Registering');
+    expect(driver.nowMs).toBeLessThan(30 * MINUTE_MS);
+  });
+
+  it('forgets at the hub how often DPS has failed: it comes back from the next failure as soon as from the first', () => {
+    const driver = online();
+    for (let count = 1; count < 6; count += 1) {
+      // DPS does not answer within the time of a registration.
+      driver.reprovision().wake();
+      expect(driver.state).toBe('AwaitingReturn');
+      driver.wake().hubReached();
+    }
+    driver.random = 1 - 2 ** -53;
+    driver.reprovision().wake();
+    expect(driver.state).toBe('AwaitingReturn');
+    expect((journeyWakeAtMs(driver.journey) ?? 0) - driver.nowMs).toBeLessThan(2_000);
+  });
+
+  it('gives its hub the full share of tries again after DPS has failed', () => {
+    const driver = new JourneyDriver(KEEP).load(found());
+    driver.random = 0.5;
+    expect(driver.failUntilElsewhere(lost())).toBe(10);
+    expect(driver.wake().state).toBe('AwaitingReturn');
+    driver.pass(31 * MINUTE_MS).wake();
+    expect([driver.failUntilElsewhere(lost()), driver.state]).toEqual([10, 'Registering']);
+  });
+
+  it('that has noted a move saves nothing more when it is told to end before it is there', () => {
+    const driver = moved(KEEP).saved();
+    expect(driver.saves()).toMatchObject([{ movedTo: 'other.example' }]);
+    expect(driver.cancel().error.code).toBe('ERR_DPS_CANCELLED');
+    expect(driver.saves()).toHaveLength(1);
   });
 
   it('saves a twin that keeps changing once a minute', () => {
@@ -100,6 +190,44 @@ describe('a life', () => {
     const driver = online().feed({ type: 'TwinChanged', twin: CHANGED }).wake().fails(diskFull());
     expect(driver.state).toBe('Online');
     expect(driver.wake().saves()).toHaveLength(2);
+  });
+
+  it('gives up a save that never ends, says so, and tries again', () => {
+    const driver = online().feed({ type: 'TwinChanged', twin: CHANGED }).wake();
+    const late = driver.ticket;
+    expect(
+      driver
+        .pass(LOCAL_PATIENCE_MS - 1)
+        .feed({ type: 'Woke' })
+        .records(),
+    ).toEqual(['found']);
+    driver.wake();
+    expect(driver.events().at(-1)).toEqual({
+      type: 'record',
+      outcome: 'unsaved',
+      detail: expect.stringContaining('time ran out while storing the record'),
+    });
+    driver.feed({ type: 'RecordSaved', ticket: late });
+    expect(driver.records().at(-1)).toBe('unsaved');
+    expect(driver.wake().saves()).toHaveLength(2);
+    expect([driver.saved().state, driver.records().at(-1)]).toEqual(['Online', 'saved']);
+  });
+
+  it.each([
+    ['was committed', (driver: JourneyDriver) => driver.committed()],
+    ['could not be committed', (driver: JourneyDriver) => driver.fails(diskFull())],
+  ])('asks DPS when somebody wanted it while a key %s, once', (_what, end) => {
+    const driver = new JourneyDriver({ ...KEEP, tellsAcceptance: true }).load(found()).hubReached();
+    expect([driver.reprovision().state, driver.requests()]).toEqual(['AwaitingCommit', []]);
+    end(driver);
+    expect(driver.events().at(-2)).toEqual({ type: 'reprovisioning', reason: 'asked', detail: 'operator' });
+    end(driver.answer(ASSIGNED).hubReached());
+    expect([driver.state, driver.requests()]).toEqual(['Online', ['register']]);
+  });
+
+  it('does not ask DPS again when somebody wants it while the key of a hub that DPS has just named is committed', () => {
+    const driver = new JourneyDriver({ ...KEEP, tellsAcceptance: true }).load({ kind: 'none' }).answer(ASSIGNED);
+    expect(driver.hubReached().reprovision().committed().state).toBe('Online');
   });
 
   it('saves what changed meanwhile after the save under way', () => {
@@ -136,14 +264,12 @@ describe('a life', () => {
 
   it('gives each registration its own deadline, then tries what was there before', () => {
     const driver = online().reprovision();
-    while (driver.state === 'Registering') {
-      if (driver.journey.state.name !== 'Registering') break;
-      const { name } = driver.journey.state.registration.state;
-      if (name === 'AwaitingRetryTime') driver.wake();
-      else driver.answer({}, 503);
-    }
+    driver.until('AwaitingReturn', () => {
+      const { state } = driver.journey;
+      const isWaiting = state.name === 'Registering' && state.registration.state.name === 'AwaitingRetryTime';
+      return isWaiting ? driver.wake() : driver.answer({}, 503);
+    });
     expect(driver.nowMs).toBeLessThanOrEqual(CONFIG.deadlineMs);
-    expect(driver.state).toBe('AwaitingReturn');
     expect(driver.wake().hubs()).toEqual(['hub.example', 'hub.example']);
   });
 

@@ -64,6 +64,7 @@ describe('sameRecord', () => {
     ['another device id', changed({ assignment: { ...RECORD.assignment, deviceId: 'dev-2' } })],
     ['another assignment of the same', changed({ assignment: { ...RECORD.assignment, etag: 'new' } })],
     ['another slot', changed({ slot: 1 })],
+    ['other keys', changed({ keyIds: ['a'] })],
     ['another way to DPS', changed({ dpsTransport: 'https' })],
     ['another way to the hub', changed({ hubTransport: 'mqtt-ws' })],
     ['a mark', changed({ movedTo: 'other.example' })],

@@ -116,6 +116,13 @@ describe('decodeRecord', () => {
     expect(recordOf(decodeRecord(encodeRecord(withDesired(properties)))).twin.desired.properties).toEqual(properties);
   });
 
+  it('reads what the credentials were called', () => {
+    const record: DeviceRecord = { ...RECORD, keyIds: ['a1', 'b2'] };
+    const bytes = encodeRecord(record);
+    expect(Buffer.from(bytes).toString()).toBe(FORMAT_1.replace('"slot"', '"keyIds":["a1","b2"],"slot"'));
+    expect(decodeRecord(bytes)).toEqual({ kind: 'record', record });
+  });
+
   it('passes over members that it does not know', () => {
     const text = FORMAT_1.replace('"slot":1', '"slot":1,"later":{"x":1}');
     expect(decodeRecord(Buffer.from(text))).toEqual({ kind: 'record', record: RECORD });
@@ -149,6 +156,10 @@ describe('decodeRecord', () => {
     [FORMAT_1.replace('"reported":{', '"forgotten":{'), 'reported should be an object'],
     [FORMAT_1.replace('1795219200000', '"yesterday"'), 'acceptedAtWallMs should be a whole number'],
     [FORMAT_1.replace('"slot":1', '"slot":1,"movedTo":"a b"'), 'movedTo cannot be used'],
+    ...['"a"', '[]', '[1]', '["a",""]', '["\\n"]', JSON.stringify(Array.from({ length: 65 }, String))].map((keyIds) => [
+      FORMAT_1.replace('"slot":1', `"slot":1,"keyIds":${keyIds}`),
+      'keyIds cannot be used. It is a list of 1 to 64 texts',
+    ]),
     ['['.repeat(100), 'nested more than 64 levels deep'],
     ['x'.repeat(1_048_577), '1048576 are the most'],
   ])('says what is damaged about %.60s', (text, words) => {

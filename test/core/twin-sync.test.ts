@@ -51,7 +51,7 @@ class Bench {
     return this.feed({ type: 'ReadFailed', ticket: this.ticket, reason });
   }
 
-  push(version: number, patch: JsonObject = {}): this {
+  push(version: number, patch: JsonObject = { n: version }): this {
     return this.feed({ type: 'PushReceived', push: { version, patch } });
   }
 
@@ -80,6 +80,20 @@ describe('the order rule of hub-protocol section 2.6', () => {
     });
   });
 
+  it('knows a version that changes nothing, and tells nobody of it', () => {
+    const bench = new Bench()
+      .connect()
+      .answer(twinAt(4, { a: 1 }))
+      .push(5, {})
+      .push(6, { a: 2 });
+    expect(bench.ordered).toEqual(['ReadTwin 0', 'DeliverChange 6']);
+    bench.connect().answer(twinAt(9, { a: 2 }));
+    expect(bench.ordered).toEqual(['ReadTwin 0', 'DeliverChange 6', 'ReadTwin 0']);
+    expect(bench.desired).toEqual({ version: 9, properties: { a: 2 } });
+    expect(bench.push(9, { a: 3 }).push(10, { a: 4 }).changes.at(-1)?.version).toBe(10);
+    expect(bench.changes).toHaveLength(2);
+  });
+
   it('drops a push it knows', () => {
     const bench = new Bench().connect().answer(twinAt(4)).push(5, { a: 1 }).push(5, { a: 9 }).push(3, { a: 9 });
     expect(bench.ordered).toEqual(['ReadTwin 0', 'DeliverChange 5']);
@@ -102,7 +116,7 @@ describe('the order rule of hub-protocol section 2.6', () => {
   it('reads again after a gap among buffered pushes, once', () => {
     const bench = new Bench().connect().push(6).push(9).answer(twinAt(4));
     expect(bench.ordered).toEqual(['ReadTwin 0', 'ReadTwin 0']);
-    expect(bench.answer(twinAt(9)).ordered.slice(2)).toEqual(['DeliverChange 9']);
+    expect(bench.answer(twinAt(9, { n: 9 })).ordered.slice(2)).toEqual(['DeliverChange 9']);
   });
 
   it('does not read for ever when an answer stays behind a push', () => {
@@ -188,7 +202,8 @@ describe('the order rule of hub-protocol section 2.6', () => {
   });
 
   it('waits longer each time when a throttling hub puts off a later read', () => {
-    const bench = new Bench().connect().answer(twinAt(4)).push(6).fail('putOff').fail('putOff').answer(twinAt(6));
+    const bench = new Bench().connect().answer(twinAt(4)).push(6).fail('putOff').fail('putOff');
+    bench.answer(twinAt(6, { n: 6 }));
     expect(bench.ordered.slice(1)).toEqual(['ReadTwin 0', 'ReadTwin 1', 'ReadTwin 2', 'DeliverChange 6']);
   });
 

@@ -12,12 +12,15 @@ const network = new TransportError({
   retryable: true,
 });
 
+const FIX = 'Check for a proxy in between, and the certificates of both sides.';
+
 describe('failed', () => {
   it.each([
     ['The file a.pem is empty. Write it again.', 'The file a.pem is empty.', 'Write it again.'],
     ['--id-scope is missing: give the ID scope.', '--id-scope is missing.', 'Give the ID scope.'],
     ['It is not trusted: its chain ends. Add it. Or not.', 'It is not trusted: its chain ends.', 'Add it. Or not.'],
-    ['No more words', 'No more words', 'Check for a proxy in between, and the certificates of both sides.'],
+    ['--a: DPS takes no b; give c.', '--a: DPS takes no b; give c.', FIX],
+    ['No more words', 'No more words', FIX],
   ])('parts %j into what is wrong and what to do', (message, problem, fix) => {
     const finding = failed('tls', configuration(message));
     expect([finding.verdict, finding.message, finding.fix]).toEqual(['failed', problem, fix]);

@@ -40,6 +40,18 @@ describe('liveNetwork', () => {
     expect(clock.pending).toBe(0);
   });
 
+  it('says of a name that is not found whether it is that of a proxy', async () => {
+    const clock = new ManualClock();
+    const network = networkWith(clock);
+    const wordsOn = (...more: [] | [string]): Promise<string> =>
+      network.resolve('no name', signal, ...more).then(String, (error: Error) => error.message);
+    expect(await wordsOn()).not.toContain('proxy');
+    expect(await wordsOn('dps.example:8883')).toMatch(
+      /^The name no name could not be looked up .* It is the proxy on the way to dps\.example:8883\.$/,
+    );
+    expect(clock.pending).toBe(0);
+  });
+
   it('tells whom the server is trusted by, and over HTTPS what time it has', async () => {
     const clock = new ManualClock();
     const facts = await networkWith(clock).connect(serviceAt('mqtt'), signal);

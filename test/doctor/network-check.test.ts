@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import type { Finding } from '../../src/doctor/finding.js';
 import { checkNetwork, type Network, type ServerFacts, type Service } from '../../src/doctor/network-check.js';
-import { TransportError, type TransportPhase } from '../../src/errors.js';
+import { type DpsErrorCode, TransportError, type TransportPhase } from '../../src/errors.js';
 import { ManualClock } from '../fakes/manual-clock.js';
 
 const NOW_MS = Date.UTC(2026, 10, 21);
@@ -16,8 +16,13 @@ const FACTS: ServerFacts = {
   dateMs: undefined,
 };
 
-function failure(phase: TransportPhase): TransportError {
-  const code = phase === 'resolve' ? 'ERR_DPS_DNS' : phase === 'tls' ? 'ERR_DPS_TLS_UNTRUSTED' : 'ERR_DPS_CONNECT';
+const CODES: Partial<Record<TransportPhase, DpsErrorCode>> = {
+  resolve: 'ERR_DPS_DNS',
+  tls: 'ERR_DPS_TLS_UNTRUSTED',
+  proxy: 'ERR_DPS_PROXY_REFUSED',
+};
+
+function failure(phase: TransportPhase, code: DpsErrorCode = CODES[phase] ?? 'ERR_DPS_CONNECT'): TransportError {
   return new TransportError({ code, message: 'No. Mend it.', phase, peer: 'p', retryable: phase !== 'tls' });
 }
 
@@ -95,7 +100,50 @@ describe('checkNetwork', () => {
 
   it('looks up the proxy where there is one, and leaves the rest to it', async () => {
     const lines = await check(networkOf({ mqtt: failure('proxy') }), undefined, NOW_MS, { host: 'proxy.example' });
-    expect(lines.slice(0, 2)).toEqual(['dns ok: proxy.example is at 192.0.2.9.', 'port failed: No. Mend it.']);
+    expect(lines).toEqual([
+      'dns ok: proxy.example is at 192.0.2.9.',
+      'proxy failed: No. Mend it.',
+      'tls skipped: dps.example:8883 (MQTT) could not be reached.',
+    ]);
+  });
+
+  it('says of a proxy that is not found whose way it is on', async () => {
+    const asked: unknown[] = [];
+    const network: Network = {
+      ...networkOf({}),
+      resolve: async (host, _signal, wayTo) => {
+        asked.push([host, wayTo]);
+        return [];
+      },
+    };
+    await check(network, undefined, NOW_MS, { host: 'proxy.example' });
+    await check(network);
+    expect(asked).toEqual([
+      ['proxy.example', 'dps.example:8883'],
+      ['dps.example', undefined],
+    ]);
+  });
+
+  it.each(['192.0.2.7', '2001:db8::7', 'fe80::1%eth0'])('looks up no address: %s', async (host) => {
+    const network: Network = { ...networkOf({}), resolve: () => Promise.reject(new TypeError('not asked for')) };
+    expect((await check(network, undefined, NOW_MS, { host })).map((line) => line.split(':')[0])).toEqual([
+      'port ok',
+      'tls ok',
+    ]);
+  });
+
+  it.each<[string, TransportError, string]>([
+    ['refuses', failure('proxy'), 'the proxy proxy.example lets it through.'],
+    [
+      'wants a password',
+      failure('proxy', 'ERR_DPS_PROXY_AUTH'),
+      'the proxy proxy.example gets the user name and password that it wants.',
+    ],
+    ['is down', failure('connect'), 'the proxy proxy.example can be reached.'],
+    ['leads to a server that is not trusted', failure('tls'), 'a firewall lets it through.'],
+  ])('advises about the proxy where it %s', async (_, error, expected) => {
+    const lines = await check(networkOf({ https: error }), HTTPS, NOW_MS, { host: 'proxy.example' });
+    expect(lines.at(-1)).toContain(`Stay away from --transport https, or see to it that ${expected}`);
   });
 
   it('advises the other transport, which fails nothing', async () => {

@@ -2,6 +2,7 @@ import { createHash } from 'node:crypto';
 import { getEventListeners } from 'node:events';
 import { describe, expect, it } from 'vitest';
 import { AbFile } from '../../src/durable/ab-file.js';
+import { failureOf } from '../fakes/failure-of.js';
 import { SimulatedDisk, systemError } from './simulated-disk.js';
 
 const DIRECTORY = '/var/lib/device';
@@ -11,8 +12,8 @@ const OLD = Buffer.from('the old content, generation 1');
 const NEW = Buffer.from('the new content, generation 2');
 
 /** A slot as the format says, made without the code that is tested. */
-function slot(content: string, generation: number, { format = 1, name = 'device' } = {}): Uint8Array {
-  const digits = (value: number, count: number): string => String(value).padStart(count, '0');
+function slot(content: string, generation: number | bigint, { format = 1, name = 'device' } = {}): Uint8Array {
+  const digits = (value: number | bigint, count: number): string => String(value).padStart(count, '0');
   const line = `dps-device-slot ${format} ${digits(generation, 16)} ${digits(content.length, 8)} `;
   const digest = createHash('sha256').update(`${name}\n${line}${content}`).digest('hex');
   return Buffer.from(`${line}${digest}\n${content}`);
@@ -96,7 +97,7 @@ describe('AbFile', () => {
     disk.put(A, { bytes: Buffer.from('rubbish') });
     expect(await file.read()).toMatchObject({
       generation: 2,
-      damaged: `${A} is damaged: it does not begin as a slot does.`,
+      damaged: `${A} is damaged: it is no file of dps-device, or its first line has changed.`,
     });
   });
 
@@ -104,11 +105,61 @@ describe('AbFile', () => {
     const { disk, file } = await writtenTwice();
     disk.put(A, { bytes: new Uint8Array(0) });
     disk.put(B, { bytes: (disk.bytesOf(B) ?? new Uint8Array(0)).subarray(0, 120) });
-    const what = `${A} is damaged: it is empty. ${B} is damaged: it should have 29 bytes of content and has 11.`;
+    const what = `${A} is damaged: it is empty. ${B} is damaged: it is cut off: 11 of 29 bytes of content are left.`;
     expect(await file.read()).toEqual({ kind: 'damaged', what });
     await file.write(NEW);
     expect(await file.read()).toMatchObject({ kind: 'content', bytes: new Uint8Array(NEW) });
     expect(await file.read()).not.toHaveProperty('damaged');
+  });
+
+  it.each([
+    [60, 'it is cut off: 60 bytes are left, less than its first line has'],
+    [109, 'it is cut off: 0 of 29 bytes of content are left'],
+    [130, 'it is cut off: 21 of 29 bytes of content are left'],
+  ])('says that a slot was cut off after %i bytes', async (length, what) => {
+    const { disk, file } = await writtenTwice();
+    disk.put(B, { bytes: (disk.bytesOf(B) ?? OLD).subarray(0, length) });
+    expect(await file.read()).toMatchObject({ generation: 1, damaged: `${B} is damaged: ${what}.` });
+  });
+
+  it('says of a slot that has grown how long it should be', async () => {
+    const { disk, file } = await writtenTwice();
+    disk.put(B, { bytes: Buffer.concat([disk.bytesOf(B) ?? OLD, Buffer.from('more')]) });
+    const what = 'it should have 29 bytes of content and has 33';
+    expect(await file.read()).toMatchObject({ generation: 1, damaged: `${B} is damaged: ${what}.` });
+  });
+
+  it.each(['9007199254740991', '9007199254740992', '9999999999999999'])(
+    'takes a slot of generation %s, which leaves no room for a next one, for damaged, and keeps what is written',
+    async (generation) => {
+      const { disk, file } = await writtenTwice();
+      disk.put(B, { bytes: slot(String(NEW), BigInt(generation)) });
+      const what = `it says generation ${generation}, after which there can be no other`;
+      expect(await file.read()).toMatchObject({ generation: 1, damaged: `${B} is damaged: ${what}.` });
+      await file.write(Buffer.from('kept'));
+      expect(await file.read()).toEqual({
+        kind: 'content',
+        bytes: new Uint8Array(Buffer.from('kept')),
+        generation: 2,
+      });
+    },
+  );
+
+  it('does not write what it could not read back', async () => {
+    const { disk, file } = await writtenTwice();
+    disk.put(B, { bytes: slot(String(NEW), 9007199254740990n) });
+    const before = disk.bytesOf(A);
+    await expect(file.write(OLD)).rejects.toMatchObject({
+      code: 'ERR_DPS_STORE_UNWRITABLE',
+      operation: 'write',
+      path: B,
+      message: expect.stringContaining('has generation 9007199254740990, the last there can be'),
+    });
+    expect(await file.read()).toMatchObject({ generation: 9007199254740990, bytes: new Uint8Array(NEW) });
+    expect(disk.bytesOf(A)).toEqual(before);
+    await file.remove();
+    await file.write(OLD);
+    expect(await file.read()).toMatchObject({ generation: 1 });
   });
 
   it('does not mind slots that were swapped', async () => {
@@ -247,6 +298,37 @@ describe('AbFile', () => {
         message: expect.stringContaining(words),
       });
     }
+  });
+
+  it.each([
+    ['a folder that may not be written', 0o500, /^open .*device\.new$/],
+    ['a folder that may not be entered', 0o600, /^(open|stat) .*device\.a$/],
+    ['a folder that may not be read', 0o000, /^open \/var\/lib\/device$/],
+  ])('says how its owner gets into %s', async (_, mode, denied) => {
+    const { disk, file } = await writtenTwice();
+    disk.setMode(DIRECTORY, mode);
+    disk.onCall = (call) => {
+      if (denied.test(call)) throw systemError('EACCES');
+    };
+    const error = await failureOf(file.write(OLD));
+    expect(error).toMatchObject({ name: 'StoreError', code: expect.stringMatching(/UNREADABLE|UNWRITABLE/) });
+    const found = `(EACCES): ${DIRECTORY} belongs to user 1000 and has mode ${mode.toString(8).padStart(4, '0')}`;
+    expect(error.message).toContain(
+      `by user 1000 ${found}, which keeps that user out, too. Run: chmod 700 ${DIRECTORY}`,
+    );
+  });
+
+  it('names the folder above that lets nobody else in', async () => {
+    const { disk, file } = await writtenTwice();
+    disk.put('/var/lib', { kind: 'folder', userId: 0, mode: 0o750 });
+    disk.onCall = (call) => {
+      if (call.endsWith('/var/lib/device')) throw systemError('EACCES');
+    };
+    const { message } = await failureOf(file.read());
+    expect(message).toContain(
+      '/var/lib belongs to user 0 and has mode 0750. Have its owner make a folder for user 1000',
+    );
+    expect(message).not.toContain('chown');
   });
 
   it('asks for neither owner nor mode where the system knows none', async () => {

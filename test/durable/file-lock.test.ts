@@ -7,6 +7,7 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { lockFile } from '../../src/durable/file-lock.js';
 import { nodeProcessTable } from '../../src/durable/process-table.js';
 import { FakeProcesses } from './fake-processes.js';
+import { claimPath, EMPTY_TOKEN } from './lock-claims.js';
 import { raceForLock } from './lock-race.js';
 import { SimulatedDisk, systemError } from './simulated-disk.js';
 import { bundle } from './system-call-tracer.js';
@@ -77,6 +78,110 @@ describe('lockFile', () => {
     expect(readdirSync(folder)).toEqual([]);
   });
 
+  it.each<[string, (lock: string) => readonly [path: string, content: string][]]>([
+    [
+      'an empty lock and the empty claim on it',
+      (lock) => [
+        [lock, ''],
+        [claimPath(lock, [EMPTY_TOKEN]), ''],
+      ],
+    ],
+    [
+      'empty claims on empty claims',
+      (lock) => [
+        [lock, ''],
+        ...[1, 2, 3].map((n) => [claimPath(lock, Array(n).fill(EMPTY_TOKEN)), ''] as [string, string]),
+      ],
+    ],
+    [
+      'a claim with the token of the lock itself',
+      (lock) => [
+        [lock, deadOwner('a')],
+        [`${lock}.${'a'.repeat(16)}.claim`, deadOwner('a')],
+      ],
+    ],
+    [
+      'two claims that name each other',
+      (lock) => [
+        [lock, deadOwner('a')],
+        [`${lock}.${'a'.repeat(16)}.claim`, deadOwner('b')],
+        [`${lock}.${'b'.repeat(16)}.claim`, deadOwner('a')],
+      ],
+    ],
+  ])('takes over %s, and cleans up', async (_, leftovers) => {
+    const disk = new SimulatedDisk('/var', '/var/lib', '/var/lib/device');
+    disk.onCall = (_call, index) => {
+      if (index > 500) throw new Error('goes round and round');
+    };
+    const place = '/var/lib/device/device.lock';
+    for (const [file, content] of leftovers(place)) disk.put(file, { bytes: Buffer.from(content) });
+    const lock = await lockFile(place, { io: disk, processes: new FakeProcesses().start() });
+    expect(disk.paths()).toEqual([place]);
+    await lock.release();
+  });
+
+  it('gives way to who is about to take over, behind however many dead', async () => {
+    const processes = new FakeProcesses();
+    const running = processes.start();
+    const claimant = { token: 'c'.repeat(16), ...(await running.self()) };
+    for (const tokens of [['a'], ['a', 'b'], ['a', 'a', 'b'], ['a', 'b', 'a', 'b']]) {
+      const disk = new SimulatedDisk('/var', '/var/lib', '/var/lib/device');
+      const place = '/var/lib/device/device.lock';
+      const paths = tokens.map((__, index) => {
+        const before = tokens.slice(0, index).map((letter) => letter.repeat(16));
+        return index === 0 ? place : claimPath(place, before);
+      });
+      for (const [index, letter] of tokens.entries())
+        disk.put(paths[index] ?? '', { bytes: Buffer.from(deadOwner(letter)) });
+      const last = claimPath(
+        place,
+        tokens.map((letter) => letter.repeat(16)),
+      );
+      disk.put(last, { bytes: Buffer.from(JSON.stringify(claimant)) });
+      const before = disk.paths();
+      await expect(lockFile(place, { io: disk, processes: processes.start() })).rejects.toMatchObject({
+        code: 'ERR_DPS_STORE_LOCKED',
+        message: expect.stringContaining(`process ${running.pid}`),
+      });
+      expect(disk.paths()).toEqual(before);
+    }
+  });
+
+  it('does not follow claims without end, and stops between two of them', async () => {
+    const disk = new SimulatedDisk('/var', '/var/lib', '/var/lib/device');
+    const place = '/var/lib/device/device.lock';
+    const tokens = Array<string>(150).fill('a'.repeat(16));
+    disk.put(place, { bytes: Buffer.from(deadOwner('a')) });
+    for (let n = 1; n <= tokens.length; n += 1)
+      disk.put(claimPath(place, tokens.slice(0, n)), { bytes: Buffer.from(deadOwner('a')) });
+    disk.onCall = (_, index) => {
+      if (index > 5000) throw new Error('goes on for ever');
+    };
+    const options = { io: disk, processes: new FakeProcesses().start() };
+    await expect(lockFile(place, options)).rejects.toMatchObject({
+      code: 'ERR_DPS_STORE_UNWRITABLE',
+      message: expect.stringContaining(`remove them: rm ${place} ${place}.*`),
+    });
+    const controller = new AbortController();
+    disk.onCall = (call) => {
+      if (call === `link ${claimPath(place, tokens.slice(0, 3))}`) controller.abort();
+      if (call === `link ${claimPath(place, tokens.slice(0, 4))}`) throw new Error('went on');
+    };
+    await expect(lockFile(place, { ...options, signal: controller.signal })).rejects.toMatchObject({
+      code: 'ERR_DPS_CANCELLED',
+    });
+    expect(disk.paths().some((each) => each.endsWith('.new'))).toBe(false);
+  });
+
+  it('says how to get rid of the lock of a process that never ends', async () => {
+    const init = { ...new FakeProcesses().start(), isRunning: async () => true, commandOf: async () => 'init' };
+    writeFileSync(path, JSON.stringify({ token: 'a'.repeat(16), pid: 1 }), { mode: 0o600 });
+    await expect(lockFile(path, { processes: init })).rejects.toMatchObject({
+      code: 'ERR_DPS_STORE_LOCKED',
+      message: expect.stringMatching(/process 1 \(init\), .* remove the file: rm \/.*device\.lock$/),
+    });
+  });
+
   it('does not give back the lock that another has made since', async () => {
     const lock = await lockFile(path);
     unlinkSync(path);
@@ -128,15 +233,40 @@ describe('lockFile', () => {
     expect(total.killed).toBeGreaterThan(1000);
   });
 
-  it('has one owner at a time among processes, each of which is killed with the lock in hand', async () => {
-    const program = join(folder, 'contender.mjs');
-    await bundle('lock-contender.ts', program);
-    const outputs = await Promise.all(Array.from({ length: 5 }, () => outputOf([program, path, '20'])));
-    expect(outputs).toEqual(Array.from({ length: 5 }, () => 'done'));
-    await (await lockFile(path)).release();
-    expect(readdirSync(folder)).toEqual(['contender.mjs']);
-  });
+  it.each<[string, () => void]>([
+    ['nothing', () => undefined],
+    [
+      'an empty lock and empty claims',
+      () => {
+        for (const file of [path, claimPath(path, [EMPTY_TOKEN])]) writeFileSync(file, '', { mode: 0o600 });
+      },
+    ],
+    [
+      'claims that name each other',
+      () => {
+        writeFileSync(path, deadOwner('a'), { mode: 0o600 });
+        writeFileSync(`${path}.${'a'.repeat(16)}.claim`, deadOwner('b'), { mode: 0o600 });
+        writeFileSync(`${path}.${'b'.repeat(16)}.claim`, deadOwner('a'), { mode: 0o600 });
+      },
+    ],
+  ])(
+    'has one owner at a time among processes that begin with %s, each killed with the lock in hand',
+    async (_, plant) => {
+      plant();
+      const program = join(folder, 'contender.mjs');
+      await bundle('lock-contender.ts', program);
+      const outputs = await Promise.all(Array.from({ length: 5 }, () => outputOf([program, path, '20'])));
+      expect(outputs).toEqual(Array.from({ length: 5 }, () => 'done'));
+      await (await lockFile(path)).release();
+      expect(readdirSync(folder)).toEqual(['contender.mjs']);
+    },
+  );
 });
+
+/** The lock or claim of a process of an earlier boot. */
+function deadOwner(letter: string): string {
+  return JSON.stringify({ token: letter.repeat(16), pid: 1, startTicks: 1, bootId: 'boot-0', pidNamespace: 'pid:[1]' });
+}
 
 /** What is in the lock of this process, but for `difference`. */
 async function leftBy(difference: object): Promise<string> {

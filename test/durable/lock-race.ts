@@ -2,6 +2,7 @@ import { type FileLock, lockFile } from '../../src/durable/file-lock.js';
 import type { ProcessTable } from '../../src/durable/process-table.js';
 import { isDpsError } from '../../src/errors.js';
 import { FakeProcesses } from './fake-processes.js';
+import { claimPath, EMPTY_TOKEN } from './lock-claims.js';
 import { seededRandom } from './seeded-random.js';
 import { SimulatedDisk, systemError } from './simulated-disk.js';
 
@@ -9,6 +10,9 @@ const LOCK = '/var/lib/device/device.lock';
 
 /** The second is what a failed rename ends in. */
 const EXPECTED: ReadonlySet<string> = new Set(['ERR_DPS_STORE_LOCKED', 'ERR_DPS_STORE_UNWRITABLE']);
+
+/** Far more than any fight takes. */
+const MOST_CALLS = 20_000;
 
 /** What came of it. */
 export interface RaceResult {
@@ -57,16 +61,29 @@ class Race {
     this.#disk = disk;
   }
 
-  /** A lock whose owner is dead, the claim of a dead claimant on it, and so on. */
+  /**
+   * A lock whose owner is dead, the claim of a dead claimant on it, and so on; of few tokens, so that they come again, and
+   * some emptied by a power cut.
+   */
   plantLeftovers(): void {
-    const length = Math.floor(this.#random() * 4);
-    let path = LOCK;
-    for (let index = 1; index <= length; index += 1) {
-      const token = String(index).repeat(16);
-      const owner = { token, pid: index, startTicks: 1, bootId: 'boot-1', pidNamespace: 'pid:[1]' };
-      this.#disk.put(path, { bytes: Buffer.from(JSON.stringify(owner)) });
-      path = `${LOCK}.${token}.claim`;
+    const length = Math.floor(this.#random() * 5);
+    const tokens: string[] = [];
+    for (let index = 0; index < length; index += 1) {
+      const path = index === 0 ? LOCK : claimPath(LOCK, tokens);
+      tokens.push(this.#plantLeftover(path));
+      // As it would be called if a claim went by the token alone.
+      if (this.#random() < 0.5) this.#plantLeftover(claimPath(LOCK, tokens.slice(-1)));
     }
+  }
+
+  /** The token of what is there then. */
+  #plantLeftover(path: string): string {
+    const pid = 1 + Math.floor(this.#random() * 3);
+    const token = String(pid).repeat(16);
+    const owner = { token, pid, startTicks: 1, bootId: 'boot-1', pidNamespace: 'pid:[1]' };
+    const isEmptied = this.#random() < 0.3;
+    this.#disk.put(path, { bytes: Buffer.from(isEmptied ? '' : JSON.stringify(owner)) });
+    return isEmptied ? EMPTY_TOKEN : token;
   }
 
   enter(): void {
@@ -88,6 +105,9 @@ class Race {
 
   start(): void {
     this.#isStarted = true;
+    this.#disk.onCall = (_, index) => {
+      if (index > MOST_CALLS) throw new Error('the processes go round and round');
+    };
     this.#next();
   }
 

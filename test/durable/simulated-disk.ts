@@ -114,6 +114,11 @@ export class SimulatedDisk implements DurableIo {
     this.#pending.push({ drop: path });
   }
 
+  async stat(path: string): Promise<DurableStats> {
+    await this.#call('stat', path);
+    return statsOf(this.#existing(path));
+  }
+
   async list(path: string): Promise<readonly string[]> {
     await this.#call('list', path);
     this.#existing(path);
@@ -146,8 +151,7 @@ export class SimulatedDisk implements DurableIo {
     return {
       stat: async (): Promise<DurableStats> => {
         await call('stat');
-        const { kind, userId, mode, bytes } = node;
-        return { kind, userId, mode, sizeBytes: bytes.length };
+        return statsOf(node);
       },
       read: async (into, position) => {
         await call('read');
@@ -195,6 +199,10 @@ export class SimulatedDisk implements DurableIo {
 /** As Node reports a failed call. */
 export function systemError(code: string): Error {
   return Object.assign(new Error(`${code}: simulated`), { code });
+}
+
+function statsOf({ kind, userId, mode, bytes }: Node): DurableStats {
+  return { kind, userId, mode, sizeBytes: bytes.length };
 }
 
 /** Bytes of a sector that the hardware writes at once, if it is in a good mood. */

@@ -137,7 +137,8 @@ describe('a hub over AMQP', () => {
 
   it('delivers messages until they are accepted or rejected: released ones come again', async () => {
     const hub = emulator.hub();
-    hub.sendC2D('dev-1', { body: 'first', messageId: 'm-1', properties: { town: 'Köln', constructor: 'Weber' } });
+    const properties = { town: 'Köln', constructor: 'Weber', ['__proto__']: 'Urform' };
+    hub.sendC2D('dev-1', { body: 'first', messageId: 'm-1', properties });
     const probe = await attached('messages/devicebound');
     const first = await probe.next(0x14);
     expect(String(amqp.sectionOf(first.payload, 0x75))).toBe('first');
@@ -146,7 +147,7 @@ describe('a hub over AMQP', () => {
       null,
       '/devices/dev-1/messages/devicebound',
     ]);
-    expect(amqp.sectionOf(first.payload, 0x74)).toEqual(['town', 'Köln', 'constructor', 'Weber']);
+    expect(amqp.sectionOf(first.payload, 0x74)).toEqual(Object.entries(properties).flat());
     await probe.settle(Number(first.fields[1]), RELEASED);
     const again = await probe.next(0x14);
     expect(String(amqp.sectionOf(again.payload, 0x75))).toBe('first');

@@ -80,6 +80,18 @@ describe('a session given what it cannot use', () => {
       'name',
       'onMethod() needs the name of a direct method as a text, not an empty one.',
     ],
+    [
+      'onMethod',
+      ['a\0b', () => ({ status: 200 })],
+      'name',
+      'onMethod() needs the name of a direct method as a text, not one with control characters.',
+    ],
+    [
+      'onMethod',
+      ['m'.repeat(1_025), () => ({ status: 200 })],
+      'name',
+      'onMethod() needs the name of a direct method as a text, not one of 1025 characters.',
+    ],
   ])('%s() with %j refuses it and listens to nothing', async (method, args, option, message) => {
     const bench = new HubBench();
     const session = await bench.open();

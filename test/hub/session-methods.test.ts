@@ -80,31 +80,44 @@ describe('direct methods', () => {
     },
   );
 
-  it.each<[string, () => MethodResponse | Promise<MethodResponse>]>([
+  it.each<[string, () => MethodResponse | Promise<MethodResponse>, RegExp]>([
     [
       'throws',
       () => {
         throw new Error('secret path /etc/shadow');
       },
+      /secret path/,
     ],
     [
       'rejects',
       async () => {
         throw new Error('secret path /etc/shadow');
       },
+      /secret path/,
     ],
-    ['returns nothing', () => undefined as unknown as MethodResponse],
-    ['returns a status that is none', () => ({ status: 1.5 })],
-    ['returns what JSON does not know', () => ({ status: 200, payload: (() => 1) as unknown as JsonValue })],
-    ['returns a bigint', () => ({ status: 200, payload: 1n as unknown as JsonValue })],
-    ['returns too much', () => ({ status: 200, payload: 'x'.repeat(128 * 1024) })],
-  ])('whose handler %s are answered 500, without its inside', async (_name, handler) => {
+    [
+      'returns nothing',
+      () => undefined as unknown as MethodResponse,
+      /of the method "reboot" must return an object such as \{ status: 200, .*, not undefined\.$/,
+    ],
+    ['returns a text', () => 'ok' as unknown as MethodResponse, /must return an object .*, not a text\.$/],
+    ['returns a status that is none', () => ({ status: 1.5 }), /must return an integer as status, .*, not 1\.5\.$/],
+    ['returns a status as text', () => ({ status: '1' as never }), /an integer as status, .*, not a text\.$/],
+    [
+      'returns what JSON does not know',
+      () => ({ status: 200, payload: (() => 1) as unknown as JsonValue }),
+      /must return a JSON value as payload, not a function\.$/,
+    ],
+    ['returns a bigint', () => ({ status: 200, payload: 1n as unknown as JsonValue }), /BigInt/],
+    ['returns too much', () => ({ status: 200, payload: 'x'.repeat(128 * 1024) }), /131074 bytes; the hub takes/],
+  ])('whose handler %s are answered 500, without its inside', async (_name, handler, says) => {
     const { answers, strays } = await answerTo(handler, '{}');
     expect(answers).toEqual([
       'PUBLISH 0 $iothub/methods/res/500/?$rid=7 {"message":"The handler of this method failed."}',
     ]);
     expect(strays).toHaveLength(1);
     expect(strays[0]).toMatch(/^method handler: /);
+    expect(strays[0]).toMatch(says);
   });
 
   it('have one handler per name, and give the name back once', async () => {

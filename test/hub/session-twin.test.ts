@@ -105,8 +105,8 @@ describe('desired properties', () => {
       stop();
     });
     session.onDesiredChange(() => seen.push('fourth'));
-    bench.broker.push(5, {});
-    bench.broker.push(6, {});
+    bench.broker.push(5, { n: 5 });
+    bench.broker.push(6, { n: 6 });
     await settle();
     expect(seen).toEqual(['third', 'fourth', 'fourth']);
     expect(bench.strays.sort()).toEqual([
@@ -126,8 +126,8 @@ describe('desired properties', () => {
       stop();
       session.onDesiredChange(({ version }) => seen.push(version));
     });
-    bench.broker.push(5, {});
-    bench.broker.push(6, {});
+    bench.broker.push(5, { n: 5 });
+    bench.broker.push(6, { n: 6 });
     expect(seen).toEqual([6]);
     await session.close();
   });
@@ -136,7 +136,7 @@ describe('desired properties', () => {
     const bench = new HubBench();
     const session = await bench.open();
     bench.broker.getErrors.push([429, '{}']);
-    bench.broker.push(9, {});
+    bench.broker.push(9, { n: 9 });
     await settle();
     await session.close();
     expect(bench.clock.pending).toBe(0);
@@ -151,11 +151,11 @@ describe('desired properties', () => {
     };
     const stop = session.onDesiredChange(listener);
     session.onDesiredChange(listener);
-    bench.broker.push(5, {});
+    bench.broker.push(5, { n: 5 });
     expect(calls).toBe(2);
     stop();
     stop();
-    bench.broker.push(6, {});
+    bench.broker.push(6, { n: 6 });
     expect(calls).toBe(3);
     await session.close();
   });

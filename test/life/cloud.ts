@@ -59,6 +59,8 @@ export class Cloud {
   assignedHub: string | undefined;
   throttleRetryAfter: string | undefined;
   rolledSlot = 0;
+  /** Of a device with a key store: which of its keys the enrollment has. */
+  readonly enrolled: Set<string> = new Set();
   /** Which of the TPM's orders fails while it is in trouble; undefined: all of them, nearly. */
   failingTpmOrder: string | undefined;
   readonly #operations: Map<string, Operation> = new Map();
@@ -66,6 +68,7 @@ export class Cloud {
   readonly #attestation: AttestationKind;
   readonly #isImmediate: boolean;
   readonly #keepsTpmKey: boolean;
+  readonly #keepsEtag: boolean;
   #numbers = 0;
   #tpmKey = '';
 
@@ -74,6 +77,7 @@ export class Cloud {
     this.#attestation = attestation;
     this.#isImmediate = random.chance(0.1);
     this.#keepsTpmKey = random.chance(0.5);
+    this.#keepsEtag = random.chance(0.5);
     this.targetHub = this.addHub();
     this.addHub();
   }
@@ -110,6 +114,7 @@ export class Cloud {
   /** Whether DPS takes this proof. */
   accepts({ key, expiresAtWallMs }: Asker, nowMs: number): boolean {
     if (this.has('enrollmentGone', nowMs)) return false;
+    if (this.enrolled.size > 0 && !this.enrolled.has(key)) return false;
     if (this.#attestation !== 'x509' && expiresAtWallMs < BIRTH_WALL_MS + nowMs) return false;
     return !(this.has('keyRolled', nowMs) && this.#attestation !== 'tpm' && key.endsWith(`#${this.rolledSlot}`));
   }
@@ -175,7 +180,8 @@ export class Cloud {
       this.#numbers += 1;
       this.#tpmKey = `tpm-${this.#numbers}`;
     }
-    const sasKeys = this.has('keyRolled', nowMs) ? [`key#${1 - this.rolledSlot}`] : ['key#0', 'key#1'];
+    const rolledKeys = this.has('keyRolled', nowMs) ? [`key#${1 - this.rolledSlot}`] : ['key#0', 'key#1'];
+    const sasKeys = this.enrolled.size > 0 ? [...this.enrolled] : rolledKeys;
     const keys = { tpm: [this.#tpmKey], x509: [key], symmetricKey: sasKeys }[this.#attestation];
     this.hubs.set(hub, {
       keys,
@@ -193,7 +199,7 @@ export class Cloud {
       status: 'assigned',
       substatus: 'initialAssignment',
       lastUpdatedDateTimeUtc: new Date(BIRTH_WALL_MS + nowMs).toISOString(),
-      etag: `e${this.#numbers}`,
+      etag: this.#keepsEtag ? 'e' : `e${this.#numbers}`,
       ...(isTpm ? { tpm: { authenticationKey: Buffer.from(this.#tpmKey).toString('base64') } } : {}),
     });
   }

@@ -10,13 +10,17 @@ import {
 } from '../../src/core/journey.js';
 import type { DpsError } from '../../src/errors.js';
 import { BIRTH_WALL_MS } from './cloud.js';
+import type { Rot } from './disk-model.js';
 import { lossFailure } from './failures.js';
+import type { KeyStoreModel } from './key-store-model.js';
 import { LifeOrders, type LifeSurroundings, type Ordered, type OrderHost } from './life-orders.js';
 import { TpmModel } from './tpm-model.js';
 
 /** The device: a process that runs the real machine, with clocks and a plug. */
 export class LifeDevice implements OrderHost {
-  readonly #config: JourneyConfig;
+  /** Of this process: a key store is read when it begins. */
+  config: JourneyConfig;
+  readonly keyStore: KeyStoreModel | undefined;
   readonly #around: LifeSurroundings;
   readonly tpm: TpmModel = new TpmModel();
   readonly hasBattery: boolean;
@@ -36,12 +40,13 @@ export class LifeDevice implements OrderHost {
   boots = 0;
   steps = 0;
 
-  constructor(config: JourneyConfig, around: LifeSurroundings) {
-    this.#config = config;
+  constructor(config: JourneyConfig, around: LifeSurroundings, keyStore: KeyStoreModel | undefined) {
+    this.config = config;
+    this.keyStore = keyStore;
     this.#around = around;
     this.hasBattery = around.random.chance(0.6);
     this.#journey = newJourney(config);
-    this.#orders = new LifeOrders(config, around, { host: this, tpm: this.tpm });
+    this.#orders = new LifeOrders(around, { host: this, tpm: this.tpm, keyStore });
   }
 
   get isAtHub(): boolean {
@@ -102,6 +107,8 @@ export class LifeDevice implements OrderHost {
     this.steps += 1;
     this.#journey = step.journey;
     this.#tell(input, before, step.effects);
+    const { state } = step.journey;
+    rules.heard({ input, before, state, monotonicMs: this.#monotonicMs() }, step.effects);
     const generation = this.#generation;
     for (const effect of step.effects) {
       if (this.#cutAfterEffects === 0) {
@@ -133,7 +140,7 @@ export class LifeDevice implements OrderHost {
   /** Told to go: a direct method, a desired property, an operator. */
   reprovision(): void {
     const { rules } = this.#around;
-    if (!this.#isRunning || this.#config.purpose !== 'keep') return;
+    if (!this.#isRunning || this.config.purpose !== 'keep') return;
     rules.commanded(this.#around.nowMs());
     this.feed({ type: 'ReprovisionRequested', by: 'operator' });
   }
@@ -152,20 +159,32 @@ export class LifeDevice implements OrderHost {
 
   changeTwin(): void {
     const hub = this.#session;
-    if (hub !== undefined) this.feed({ type: 'TwinChanged', twin: this.#around.cloud.twinOf(hub) });
+    if (hub === undefined || !this.#isRunning) return;
+    const twin = this.#around.cloud.twinOf(hub);
+    this.#around.rules.twinChanged(twin, this.#around.nowMs());
+    this.feed({ type: 'TwinChanged', twin });
   }
 
-  damageDisk(): void {
-    this.#orders.damageDisk();
+  damageDisk(what: Rot): void {
+    this.#orders.damageDisk(what);
+  }
+
+  /** Keys were staged, enrolled or removed: does the process have one that is of use? */
+  lookAtKeys(): void {
+    const { rules, cloud } = this.#around;
+    const { keyIds } = this.config;
+    const isKeyless = keyIds !== undefined && !keyIds.some((key) => cloud.enrolled.has(key));
+    rules.keyless(isKeyless, this.#around.nowMs());
   }
 
   handOut(hub: string): void {
     this.#session = hub;
-    this.#around.rules.arrived(hub, this.#around.nowMs());
+    this.#around.rules.arrived(hub, this.#around.nowMs(), this.#monotonicMs());
   }
 
   closeHub(): void {
     this.#session = undefined;
+    this.#around.rules.record.left();
   }
 
   finish({ outcome }: Ordered<'FinishJourney'>): void {
@@ -176,7 +195,7 @@ export class LifeDevice implements OrderHost {
     if (hub !== undefined) {
       this.#isServed = true;
       this.#session = hub;
-      rules.arrived(hub, this.#around.nowMs());
+      rules.arrived(hub, this.#around.nowMs(), this.#monotonicMs());
       return;
     }
     const forMs = random.between(30_000, 300_000);
@@ -191,9 +210,19 @@ export class LifeDevice implements OrderHost {
     this.#isRunning = true;
     this.#isServed = false;
     this.#cutAfterEffects = -1;
-    this.#journey = newJourney(this.#config);
-    this.#around.rules.begin();
+    this.#readKeyStore();
+    this.#journey = newJourney(this.config);
+    this.#around.rules.begin(this.config, this.#monotonicMs());
     this.feed({ type: 'Started' });
+  }
+
+  #readKeyStore(): void {
+    if (this.keyStore === undefined) return;
+    const { keys, staged } = this.keyStore;
+    const { stagedSlot: _, ...config } = this.config;
+    const rolling = staged === undefined ? {} : { stagedSlot: 0 };
+    this.config = { ...config, slots: keys.length, keyIds: keys, tellsAcceptance: true, ...rolling };
+    this.lookAtKeys();
   }
 
   #restart(): void {

@@ -1,12 +1,14 @@
 import { isPlausibleWallMs } from '../../src/core/clock.js';
 import type { JourneyConfig, JourneyEffect, JourneyInput } from '../../src/core/journey.js';
-import { decodeRecord, encodeRecord } from '../../src/core/record.js';
 import { type DpsError, HsmError, StoreError } from '../../src/errors.js';
 import type { FuzzRandom } from '../fuzz/fuzz-random.js';
 import { type Asker, BIRTH_WALL_MS, type Cloud } from './cloud.js';
+import { DiskModel, type Rot } from './disk-model.js';
 import type { EventQueue } from './event-queue.js';
 import { clockFailure, networkFailure, refusal, throttled, untrusted } from './failures.js';
+import type { KeyStoreModel } from './key-store-model.js';
 import type { LifeRules } from './life-rules.js';
+import { keyOf } from './record-rules.js';
 import type { TpmModel } from './tpm-model.js';
 
 export type Ordered<Type extends JourneyEffect['type']> = Extract<JourneyEffect, { readonly type: Type }>;
@@ -23,6 +25,8 @@ export interface LifeSurroundings {
 
 /** The process for which orders are performed. */
 export interface OrderHost {
+  /** Of this process. */
+  readonly config: JourneyConfig;
   readonly wallErrorMs: number;
   readonly certificate: number;
   feed(input: JourneyInput): void;
@@ -38,39 +42,43 @@ interface Doing {
 
 /** Performs what the machine orders, with a disk, a TPM and a network: later, badly, or never. */
 export class LifeOrders {
-  readonly #config: JourneyConfig;
   readonly #around: LifeSurroundings;
   readonly #host: OrderHost;
   readonly #tpm: TpmModel;
-  #disk: Uint8Array | undefined;
+  readonly #keyStore: KeyStoreModel | undefined;
+  readonly #disk: DiskModel = new DiskModel();
   #doing: Doing | undefined;
   #asker: Asker | undefined;
   #slot = 0;
 
   constructor(
-    config: JourneyConfig,
     around: LifeSurroundings,
-    parts: { readonly host: OrderHost; readonly tpm: TpmModel },
+    parts: { readonly host: OrderHost; readonly tpm: TpmModel; readonly keyStore: KeyStoreModel | undefined },
   ) {
-    this.#config = config;
     this.#around = around;
     this.#host = parts.host;
     this.#tpm = parts.tpm;
+    this.#keyStore = parts.keyStore;
+  }
+
+  get #config(): JourneyConfig {
+    return this.#host.config;
   }
 
   /** The process is gone; what it was doing is done in part. */
   cut(): void {
     const effect = this.#doing?.effect;
-    this.#abandon();
+    this.#abandon(true);
+    if (effect?.type === 'CommitIdentity' && this.#around.random.chance(0.5)) this.#commitKey(effect.slot);
     const during = { StageIdentity: 'stage', CommitIdentity: 'commit' } as const;
     const step =
       effect?.type === 'StageIdentity' || effect?.type === 'CommitIdentity' ? during[effect.type] : undefined;
     this.#tpm.cut(this.#around.random, step, effect?.type === 'StageIdentity' ? keyIn(effect.authenticationKey) : '');
   }
 
-  /** Both copies of the record rot: what is left of it cannot be read. */
-  damageDisk(): void {
-    if (this.#disk !== undefined) this.#disk = this.#disk.slice(0, this.#around.random.below(this.#disk.length));
+  damageDisk(what: Rot): void {
+    this.#disk.rot(what);
+    if (what !== 'spare') this.#around.rules.record.rotted();
   }
 
   perform(effect: JourneyEffect): void {
@@ -130,7 +138,8 @@ export class LifeOrders {
     const isStore = effect.type === 'LoadRecord' || effect.type === 'SaveRecord';
     const isTroubled = cloud.has(isStore ? 'store' : 'hsm', this.#around.nowMs());
     if (isTroubled && this.#config.purpose === 'keep' && random.chance(0.1)) {
-      if (!isStore) rules.failedItself();
+      if (isStore) rules.record.storeHangs(this.#around.nowMs());
+      else rules.failedItself();
       return;
     }
     this.#answer(doing, random.between(1, isTroubled ? 5_000 : 60), work);
@@ -168,16 +177,20 @@ export class LifeOrders {
   }
 
   #load({ ticket }: Ordered<'LoadRecord'>): JourneyInput {
-    const decoded = this.#disk === undefined ? ({ kind: 'none' } as const) : decodeRecord(this.#disk);
-    if (decoded.kind === 'newer') throw new Error('no such record was written');
-    this.#around.rules.loaded(decoded);
-    return { type: 'RecordLoaded', ticket, loaded: decoded };
+    const loaded = this.#disk.load();
+    this.#around.rules.loaded(loaded);
+    return { type: 'RecordLoaded', ticket, loaded };
   }
 
   #save({ ticket, record }: Ordered<'SaveRecord'>): JourneyInput {
-    const { cloud } = this.#around;
-    if (cloud.has('store', this.#around.nowMs())) return { type: 'OperationFailed', ticket, error: full() };
-    this.#disk = encodeRecord(record);
+    const { cloud, rules } = this.#around;
+    const nowMs = this.#around.nowMs();
+    if (cloud.has('store', nowMs)) {
+      rules.record.saveRefused();
+      return { type: 'OperationFailed', ticket, error: full() };
+    }
+    this.#disk.save(record);
+    rules.record.saved(record, nowMs);
     return { type: 'RecordSaved', ticket };
   }
 
@@ -194,6 +207,8 @@ export class LifeOrders {
   }
 
   #keyIn(slot: number): string {
+    const named = this.#config.keyIds?.[slot];
+    if (named !== undefined) return named;
     return this.#config.attestation === 'x509' ? `certificate-${this.#host.certificate}#${slot}` : `key#${slot}`;
   }
 
@@ -201,17 +216,24 @@ export class LifeOrders {
     const { cloud, random, rules } = this.#around;
     const { ticket } = effect;
     const isFailing = (cloud.failingTpmOrder ?? effect.type) === effect.type && random.chance(0.9);
-    if (isFailing && cloud.has('hsm', this.#around.nowMs())) {
-      rules.failedItself();
+    const isUnlucky = this.#keyStore !== undefined && random.chance(0.1);
+    if ((isFailing && cloud.has('hsm', this.#around.nowMs())) || isUnlucky) {
+      if (this.#keyStore === undefined) rules.failedItself();
       return { type: 'OperationFailed', ticket, error: busy() };
     }
     if (effect.type === 'ActivateChallenge') this.#tpm.activate();
     if (effect.type === 'StageIdentity') this.#tpm.stage(keyIn(effect.authenticationKey));
     if (effect.type === 'CommitIdentity') {
       this.#tpm.commit();
+      this.#commitKey(effect.slot);
       rules.committed();
     }
     return done;
+  }
+
+  #commitKey(slot: number): void {
+    const key = this.#config.keyIds?.[slot];
+    if (key !== undefined) this.#keyStore?.commit(key);
   }
 
   #connect({ ticket }: Ordered<'OpenConnection'>): JourneyInput | undefined {
@@ -245,8 +267,9 @@ export class LifeOrders {
     const isExpired = needsToken && wallMs + 3_600_000 < BIRTH_WALL_MS + nowMs;
     if (isExpired || !cloud.admits(assignedHub, key, nowMs)) return fails(refusal(assignedHub));
     if (cloud.has('hubThrottle', nowMs) && random.chance(0.8)) return fails(throttled(random));
-    rules.accepted(assignedHub);
-    return { type: 'HubReached', ticket, twin: cloud.twinOf(assignedHub) };
+    const twin = cloud.twinOf(assignedHub);
+    rules.accepted({ hub: assignedHub, key: keyOf(slot, this.#config.keyIds), twin }, slot);
+    return { type: 'HubReached', ticket, twin };
   }
 
   /** No way through the network, or a packet lost on it. */
@@ -279,14 +302,15 @@ export class LifeOrders {
     });
   }
 
-  /** A save that is cut short is done or not, nothing between. */
-  #abandon(): void {
+  /** Of a save that is given up, one copy may be done, or both, or none. */
+  #abandon(isPowerCut = false): void {
     const doing = this.#doing;
     if (doing === undefined) return;
     doing.isAbandoned = true;
     this.#doing = undefined;
-    const isWritten = doing.effect.type === 'SaveRecord' && this.#around.random.chance(0.5);
-    if (isWritten && doing.effect.type === 'SaveRecord') this.#disk = encodeRecord(doing.effect.record);
+    if (doing.effect.type === 'SaveRecord') {
+      this.#disk.saveInPart(doing.effect.record, { random: this.#around.random, mayTear: isPowerCut });
+    }
   }
 }
 

@@ -2,12 +2,21 @@ import type { Journey, JourneyConfig, JourneyEffect } from '../../src/core/journ
 import { DPS_INTERVAL_MS, DPS_REFUSAL_DELAY_MS, journeyWakeAtMs, LAST_SAVE_MS } from '../../src/core/journey.js';
 import type { DeviceRecord } from '../../src/core/record.js';
 import type { LoadedRecord } from '../../src/core/store.js';
+import type { Twin } from '../../src/core/twin.js';
 import { ensure } from '../fuzz/properties.js';
+import { CauseRules } from './cause-rules.js';
+import { type Heard, HubTrouble } from './hub-trouble.js';
+import { type Acceptance, RecordRules } from './record-rules.js';
+import { WaitRules } from './wait-rules.js';
 
-const HOUR_MS = 3_600_000;
+const MINUTE_MS = 60_000;
+const HOUR_MS = 60 * MINUTE_MS;
 const DAY_MS = 24 * HOUR_MS;
-/** Once the world is good, so long at most until the device is at its hub, beside the spread of its start. */
-export const RECOVERY_MS: number = 1.5 * HOUR_MS;
+/**
+ * Once the world is good, so long at most until the device is at its hub, beside the spread of its start: the longest pause
+ * after DPS has refused, the longest deadline of a registration here, and the longest wait at a hub that has refused.
+ */
+export const RECOVERY_MS: number = (60 + 15 + 5) * MINUTE_MS;
 /** So often at most DPS names a hub in an hour, to a device that nobody tells to ask: a TPM that fails is given a few tries. */
 const ANSWERS_PER_HOUR = 8;
 /** No day, however bad, has more requests to DPS: a retry each half minute, and polls. */
@@ -15,7 +24,11 @@ export const REQUESTS_PER_DAY = 6_000;
 
 /** What must hold in a device's life, whatever happens to it. Told of everything; complains at once. */
 export class LifeRules {
-  readonly #config: JourneyConfig;
+  readonly record: RecordRules;
+  readonly #trouble: HubTrouble = new HubTrouble();
+  readonly #causes: CauseRules;
+  readonly #waits: WaitRules = new WaitRules(this.#trouble);
+  #config: JourneyConfig;
   #requestTokens = 2;
   #requestAtMs = 0;
   #day = 0;
@@ -44,6 +57,10 @@ export class LifeRules {
   /** Since when everything has been good enough to get to the hub. */
   #goodSinceMs = 0;
   #isArrived = false;
+  /** None of the keys that the process has is enrolled. */
+  #isKeyless = false;
+  /** What the hub has said last, with the slot of the credential. */
+  #acceptance: (Acceptance & { readonly slot: number }) | undefined;
   longestRecoveryMs = 0;
   mostRequestsPerDay = 0;
   arrivals = 0;
@@ -51,10 +68,18 @@ export class LifeRules {
 
   constructor(config: JourneyConfig) {
     this.#config = config;
+    this.record = new RecordRules(config);
+    this.#causes = new CauseRules(config, this.#trouble);
   }
 
   /** A process begins. Its clock that never jumps back begins anew only with the device. */
-  begin(): void {
+  begin(config: JourneyConfig, monotonicMs: number): void {
+    this.#config = config;
+    this.record.begin(config);
+    this.#trouble.clear();
+    this.#causes.begin(config, monotonicMs);
+    this.#waits.begin();
+    this.#acceptance = undefined;
     this.#requestTokens = 2;
     this.#requestAtMs = Number.NEGATIVE_INFINITY;
     this.#lastTicket = 0;
@@ -74,6 +99,29 @@ export class LifeRules {
   loaded(loaded: LoadedRecord): void {
     this.#found = loaded.kind === 'record' ? loaded.record : undefined;
     this.#knownHub = this.#found?.assignment.assignedHub;
+    this.record.loaded(loaded);
+    this.#causes.loaded(loaded);
+  }
+
+  /** What the machine made of an input, before its orders are performed. */
+  heard(heard: Heard, effects: readonly JourneyEffect[]): void {
+    const { input, before, state } = heard;
+    const isUncommitted = before === 'AwaitingCommit' && input.type === 'OperationFailed';
+    const isLeft = isUncommitted && this.#config.attestation !== 'tpm' && state.name === 'AwaitingReturn';
+    ensure(!isLeft, 'a hub that has accepted the device is left because its key could not be committed');
+    const hubFailure = this.#trouble.hear(heard);
+    const { hasPlace } = this.#causes;
+    this.#waits.stepped(heard, hubFailure, { effects, hasPlace, spreadMs: this.#config.startSpreadMs ?? 0 });
+  }
+
+  /** Whether a key that the process has is enrolled: if none is, nothing leads to the hub but a person. */
+  keyless(isKeyless: boolean, nowMs: number): void {
+    if (this.#isKeyless || isKeyless) this.disturbed(nowMs);
+    this.#isKeyless = isKeyless;
+  }
+
+  twinChanged(twin: Twin, nowMs: number): void {
+    this.record.twinChanged(twin, nowMs);
   }
 
   /** Something has gone wrong in the world and lasts until then. */
@@ -84,6 +132,7 @@ export class LifeRules {
   lostHub(nowMs: number): void {
     if (this.#isArrived) this.disturbed(nowMs);
     this.#isArrived = false;
+    this.record.left();
   }
 
   commanded(nowMs: number): void {
@@ -92,10 +141,12 @@ export class LifeRules {
     this.#isArrived = false;
     this.#isExcused = true;
     this.#answersMs = [];
+    this.#causes.commanded();
   }
 
   cancelled(nowMs: number): void {
     this.#cancelledAtMs = nowMs;
+    this.record.cancelled();
   }
 
   /** Whatever it was doing, it does not any more. */
@@ -112,6 +163,9 @@ export class LifeRules {
 
   /** DPS's word has reached the device. */
   told(hub: string, nowMs: number, isLookedUp: boolean): void {
+    this.record.told(hub);
+    this.#causes.told(hub);
+    this.#trouble.clear();
     this.#toldHub = hub;
     this.#toldAtMs = nowMs;
     this.#isLookedUp = isLookedUp;
@@ -160,24 +214,31 @@ export class LifeRules {
         this.#pendingKey = 'staged';
         break;
       case 'CommitIdentity':
-        ensure(this.#pendingKey === 'staged', 'only a staged identity is committed');
+        this.#seeCommit(effect.slot);
         break;
       case 'DiscardIdentity':
         this.#pendingKey = undefined;
         break;
       case 'OpenHub':
-        this.#seeHub(effect.assignedHub);
+        this.#seeHub(effect.assignedHub, effect.slot);
         break;
       case 'HandOutSession':
         ensure(this.#pendingKey === undefined, 'no session is handed out before its identity is committed');
         break;
       case 'SaveRecord':
+        this.#seeJourneySave(effect.record, nowMs);
+        this.record.seeSave(effect.record);
         this.#seeSave(effect.record);
+        break;
+      case 'ReportProgress':
+        if (effect.event.type === 'started') this.#causes.started(monotonicMs);
+        if (effect.event.type === 'waiting' && effect.event.reason === 'spread')
+          this.#causes.spread(effect.event.forMs);
         break;
       case 'FinishJourney':
         ensure(this.#pendingKey === undefined, 'a staged identity is committed or discarded before the end');
         this.#isOver = true;
-        this.#seeEnd(nowMs);
+        this.#seeEnd(effect.outcome.kind === 'provisioned', nowMs);
         break;
       default:
         return;
@@ -189,11 +250,16 @@ export class LifeRules {
   }
 
   /** The hub has taken the device; the machine is about to hear of it. */
-  accepted(hub: string): void {
-    this.#accepted.add(hub);
+  accepted(acceptance: Acceptance, slot: number): void {
+    this.#acceptance = { ...acceptance, slot };
+    this.#accepted.add(acceptance.hub);
   }
 
-  arrived(hub: string, nowMs: number): void {
+  arrived(hub: string, nowMs: number, monotonicMs: number): void {
+    this.#causes.arrived(hub);
+    this.#trouble.arrived(monotonicMs);
+    ensure(this.#acceptance?.hub === hub, `a session with ${hub} is handed out, which has not accepted the device`);
+    this.record.arrived(this.#acceptance, nowMs);
     this.arrivals += 1;
     this.#isArrived = true;
     this.#refusedAtMs = undefined;
@@ -222,7 +288,8 @@ export class LifeRules {
   }
 
   checkRecovery(nowMs: number): void {
-    if (this.#isArrived) return;
+    this.record.check(nowMs);
+    if (this.#isArrived || this.#isKeyless) return;
     const offlineMs = nowMs - this.#goodSinceMs;
     const allowedMs = RECOVERY_MS + (this.#config.startSpreadMs ?? 0);
     ensure(
@@ -259,13 +326,14 @@ export class LifeRules {
   }
 
   /** What DPS has said last counts; before it has spoken, what is stored, unless it was marked. */
-  #seeHub(hub: string): void {
+  #seeHub(hub: string, slot: number): void {
     ensure(this.#pendingKey !== 'nonce', "the hub is not opened with the nonce's key");
     ensure(!this.#isNoteOwed, `${hub} is opened, and that the device was moved there has not been written down`);
     if (this.#toldHub !== undefined) {
       ensure(hub === this.#toldHub, `${hub} is opened after DPS has named ${this.#toldHub}`);
       return;
     }
+    this.record.seeHubByRecord(hub);
     const found = this.#found;
     ensure(found !== undefined, `${hub} is opened, and nobody has named it`);
     ensure(found.movedTo === undefined, `${hub} is opened, and the record says that it was moved to ${found.movedTo}`);
@@ -273,6 +341,9 @@ export class LifeRules {
       found.assignment.assignedHub === hub,
       `${hub} is opened, and the record names ${found.assignment.assignedHub}`,
     );
+    const acceptedSlot = this.#config.keyIds?.indexOf(found.keyIds?.[found.slot] ?? '') ?? -1;
+    const isOther = acceptedSlot >= 0 && slot !== acceptedSlot && this.#acceptance === undefined;
+    ensure(!isOther, `${hub} is opened with slot ${slot}, and has accepted the key that is in slot ${acceptedSlot}`);
   }
 
   #seeSave(record: DeviceRecord): void {
@@ -289,7 +360,22 @@ export class LifeRules {
     );
   }
 
-  #seeEnd(nowMs: number): void {
+  /** A journey saves before it says that it has arrived. */
+  #seeJourneySave({ movedTo }: DeviceRecord, nowMs: number): void {
+    const isJourney = this.#config.purpose !== 'keep' && movedTo === undefined;
+    if (isJourney && this.#acceptance !== undefined) this.record.arrived(this.#acceptance, nowMs);
+  }
+
+  /** Only what the hub has just accepted is committed. */
+  #seeCommit(slot: number): void {
+    if (this.#config.attestation === 'tpm')
+      ensure(this.#pendingKey === 'staged', 'only a staged identity is committed');
+    ensure(this.#acceptance?.slot === slot, `slot ${slot} is committed, which the hub has not accepted`);
+  }
+
+  #seeEnd(isProvisioned: boolean, nowMs: number): void {
+    if (isProvisioned && this.#acceptance !== undefined) this.record.arrived(this.#acceptance, nowMs);
+    this.record.ended(isProvisioned);
     if (this.#cancelledAtMs === undefined) return;
     ensure(
       nowMs - this.#cancelledAtMs <= LAST_SAVE_MS,

@@ -3,6 +3,7 @@ import type { JourneyConfig } from '../../src/core/journey.js';
 import { FuzzRandom } from '../fuzz/fuzz-random.js';
 import { Cloud } from './cloud.js';
 import { EventQueue } from './event-queue.js';
+import { KeyStoreModel } from './key-store-model.js';
 import { LifeDevice } from './life-device.js';
 import { LifeRules } from './life-rules.js';
 import { makeWeather } from './weather.js';
@@ -50,10 +51,13 @@ class Life {
     this.#random = new FuzzRandom(seed);
     this.#config = randomConfig(this.#random);
     this.#cloud = new Cloud(this.#random, this.#config.attestation);
+    const hasKeyStore = this.#config.attestation !== 'tpm' && this.#random.chance(0.4);
+    const keyStore = hasKeyStore ? new KeyStoreModel() : undefined;
+    if (keyStore !== undefined) this.#cloud.enrolled.add(keyStore.current);
     this.#rules = new LifeRules(this.#config);
     const tell = (line: string | (() => string)): void => this.#tell(line);
     const around = { random: this.#random, cloud: this.#cloud, queue: this.#queue, rules: this.#rules };
-    this.#device = new LifeDevice(this.#config, { ...around, tell, nowMs: () => this.#nowMs });
+    this.#device = new LifeDevice(this.#config, { ...around, tell, nowMs: () => this.#nowMs }, keyStore);
     makeWeather({ ...around, device: this.#device, tell, nowMs: () => this.#nowMs });
   }
 

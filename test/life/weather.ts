@@ -39,16 +39,19 @@ const STROKES: readonly (readonly [stroke: (weather: Weather) => void, perYear: 
   [(weather) => weather.shutDown(), 0.5],
   [(weather) => weather.move(false), 0.6],
   [(weather) => weather.move(true), 0.5],
+  [(weather) => weather.moveInTrouble(), 0.3],
   [(weather) => weather.deleteHub(), 0.2],
   [(weather) => weather.deleteIdentity(), 0.3],
   [(weather) => weather.rollHubKey(), 0.3],
   [(weather) => weather.renewCertificate(), 0.4],
+  [(weather) => weather.rollOwnKey(), 1],
   [(weather) => weather.restartDps(), 0.5],
   [(weather) => weather.damageDisk(), 0.3],
   [(weather) => weather.clearTpm(), 0.1],
   [(weather) => weather.command(), 0.5],
   [(weather) => weather.commandInHaste(), 0.1],
   [(weather) => weather.changeTwin(), 2],
+  [(weather) => weather.changeTwinAtTheEnd(), 0.5],
 ];
 
 /** Puts ten years of trouble into the queue; some lives have much of one kind and none of another. */
@@ -81,7 +84,8 @@ class Weather {
     const untilMs = Math.max(nowMs + forMs, cloud.untilMs.get(trouble) ?? 0);
     this.#prepare(trouble);
     cloud.untilMs.set(trouble, untilMs);
-    if (!this.#isBearable(trouble)) this.#disturb(untilMs);
+    if (this.#isBearable(trouble)) this.#around.rules.record.storeTroubled(untilMs);
+    else this.#disturb(untilMs);
     this.#around.tell(`weather: ${trouble} for ${Math.round(forMs / 1000)} s`);
     this.#strike(trouble);
     if (trouble === 'clock') queue.push(untilMs, () => this.#setClock(untilMs));
@@ -125,6 +129,26 @@ class Weather {
     else device.reprovision();
   }
 
+  /** No hub can be reached: it is long between the word of DPS and the arrival, and much may happen in that time. */
+  moveInTrouble(): void {
+    const { cloud, device, queue, random } = this.#around;
+    const forMs = random.between(5 * MINUTE_MS, HOUR_MS);
+    const former = cloud.targetHub;
+    this.spell('hub', forMs, forMs);
+    this.move(false);
+    const goesBack = random.chance(0.5);
+    queue.push(this.#around.nowMs() + random.below(forMs), () => {
+      if (goesBack && cloud.hubs.has(former)) {
+        cloud.targetHub = former;
+        this.#around.tell(`weather: moved back to ${former}`);
+        device.reprovision();
+        return;
+      }
+      this.damageDisk();
+      this.cutPower();
+    });
+  }
+
   deleteHub(): void {
     const { cloud } = this.#around;
     const gone = cloud.targetHub;
@@ -150,10 +174,31 @@ class Weather {
 
   renewCertificate(): void {
     const { device } = this.#around;
+    if (device.keyStore !== undefined) return;
     device.certificate += 1;
     this.#around.tell('weather: the device has another certificate');
     // The session lives on with the old one until something ends it.
     if (!device.isAtHub) this.#disturb();
+  }
+
+  /** The device makes a key; the operator enrolls it in time, late or never, and takes the old one out some time after. */
+  rollOwnKey(): void {
+    const { device, random, queue, cloud } = this.#around;
+    const { keyStore } = device;
+    if (keyStore === undefined || keyStore.staged !== undefined || cloud.enrolled.size > 1) return;
+    const nowMs = this.#around.nowMs();
+    const old = keyStore.current;
+    const next = keyStore.stage();
+    this.#around.tell(`weather: ${next} is staged beside ${old}`);
+    if (random.chance(0.7)) queue.push(nowMs + random.below(DAY_MS), () => this.shutDown());
+    const soonMs = random.pick([0, MINUTE_MS, HOUR_MS, DAY_MS, 10 * DAY_MS]) * random.fraction();
+    if (random.chance(0.2)) {
+      queue.push(nowMs + soonMs, () => keyStore.discard(next));
+      return;
+    }
+    queue.push(nowMs + soonMs, () => this.#enroll(next));
+    const laterMs = random.pick([MINUTE_MS, DAY_MS, 30 * DAY_MS]) * random.fraction();
+    queue.push(nowMs + soonMs + laterMs, () => this.#unenroll(old));
   }
 
   restartDps(): void {
@@ -161,8 +206,9 @@ class Weather {
   }
 
   damageDisk(): void {
-    this.#around.tell('weather: the record is damaged');
-    this.#around.device.damageDisk();
+    const what = this.#around.random.pick(['both', 'newest', 'newest', 'spare'] as const);
+    this.#around.tell(`weather: of the record's copies rot: ${what}`);
+    this.#around.device.damageDisk(what);
   }
 
   clearTpm(): void {
@@ -191,6 +237,14 @@ class Weather {
     device.changeTwin();
   }
 
+  /** The last it hears before it is told to end, or the power fails. */
+  changeTwinAtTheEnd(): void {
+    const { queue, random } = this.#around;
+    this.changeTwin();
+    const end = random.chance(0.7) ? (): void => this.shutDown() : (): void => this.cutPower();
+    queue.push(this.#around.nowMs() + random.below(MINUTE_MS), end);
+  }
+
   #prepare(trouble: Trouble): void {
     const { cloud, random, device } = this.#around;
     const nowMs = this.#around.nowMs();
@@ -215,6 +269,21 @@ class Weather {
     queue.push(this.#around.nowMs() + random.below(4 * MINUTE_MS), () => {
       if (device.hub === hub && random.chance(0.9)) device.loseHub();
     });
+  }
+
+  #enroll(key: string): void {
+    this.#around.tell(`weather: ${key} is enrolled`);
+    this.#around.cloud.enrolled.add(key);
+    this.#around.device.lookAtKeys();
+  }
+
+  /** A process that does not know the new key yet has to begin anew; somebody sees to that. */
+  #unenroll(key: string): void {
+    const { cloud, device, queue, random } = this.#around;
+    this.#around.tell(`weather: ${key} is enrolled no more`);
+    cloud.enrolled.delete(key);
+    device.lookAtKeys();
+    queue.push(this.#around.nowMs() + random.below(DAY_MS), () => this.shutDown());
   }
 
   #setClock(untilMs: number): void {

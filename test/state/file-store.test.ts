@@ -71,6 +71,17 @@ describe('fileRecordStore', () => {
     expect(readdirSync(directory).sort()).toEqual(['device.a', 'device.b']);
   });
 
+  it.each(['a', 'b'])(
+    'never leads back to a hub that the device was moved away from: device.%s damaged',
+    async (letter) => {
+      await store.save(sampleRecord(1), NEVER);
+      await store.save({ ...sampleRecord(1), movedTo: 'other.azure-devices.net' }, NEVER);
+      writeFileSync(inFolder(`device.${letter}`), 'x');
+      const loaded = await readStoredRecord({ directory });
+      expect(loaded).toMatchObject({ kind: 'record', record: { movedTo: 'other.azure-devices.net' } });
+    },
+  );
+
   it('keeps several devices apart in one folder', async () => {
     const other = fileRecordStore({ directory, name: 'other' });
     await store.save(sampleRecord(1), NEVER);

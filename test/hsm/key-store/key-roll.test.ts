@@ -1,6 +1,7 @@
-import { createPrivateKey, createSecretKey, randomBytes, X509Certificate } from 'node:crypto';
+import { createPrivateKey, createSecretKey, type KeyObject, randomBytes, X509Certificate } from 'node:crypto';
 import { describe, expect, it } from 'vitest';
 import { makePrivateKey, makeSigningRequest } from '../../../hsm/key-store/signing-request.js';
+import type { KeyStoreHsm } from '../../../hsm/software-key-store.js';
 import type { SymmetricKeyHsm, X509Hsm } from '../../../src/core/attestation.js';
 import { makeSelfSigned } from '../../../src/emulator/pki.js';
 import { failureOf } from '../../fakes/failure-of.js';
@@ -27,6 +28,26 @@ describe('a key roll', () => {
     const after = await store.hsm('a');
     expect(after.stagedSlot).toBeUndefined();
     expect(await keysOf(after)).toEqual([base64Of(next)]);
+  });
+
+  it('calls each key by a name of its own, which stays with it wherever it is', async () => {
+    const { store } = await makeTestStore();
+    await store.add('a', symmetric('dev-1'));
+    const [old] = (await store.hsm('a')).keyIds;
+    await store.stage('a', symmetric('dev-1'));
+    const rolling = await store.hsm('a');
+    const [next] = rolling.keyIds;
+    expect(rolling.keyIds).toEqual([next, old]);
+    expect(next).not.toBe(old);
+    await rolling.accepted(0, signal);
+    expect(rolling.keyIds).toEqual([next, old]);
+    expect((await store.hsm('a')).keyIds).toEqual([next]);
+    await store.stage('a', symmetric('dev-1'));
+    const again = (await store.hsm('a')).keyIds;
+    expect(again).toEqual([expect.any(String), next]);
+    expect([old, next]).not.toContain(again[0]);
+    await store.discard('a');
+    expect((await store.hsm('a')).keyIds).toEqual([next]);
   });
 
   it('never commits another key than the one that was accepted', async () => {
@@ -110,6 +131,70 @@ describe('a key roll', () => {
     expect((await hsm.tlsCredential(0, signal)).privateKeyPem).toBe(good.privateKeyPem);
   });
 
+  it('stages a renewed certificate for the key in use beside it, first in line, and commits that very one', async () => {
+    const { store } = await makeTestStore();
+    const key = await makePrivateKey('ec-p256');
+    const [old, next, later] = [await issuedFor(key), await issuedFor(key), await issuedFor(key)];
+    await store.add('a', { kind: 'x509', key, certificates: [old] });
+    const { current, staged } = await store.stageCertificates('a', [next], 'next.pem');
+    expect(staged?.id).not.toBe(current.id);
+    const hsm = (await store.hsm('a')) as X509Hsm & KeyStoreHsm;
+    expect([hsm.slots, hsm.stagedSlot, await chainsOf(hsm)]).toEqual([2, 0, [next.toString(), old.toString()]]);
+    expect((await failureOf(store.stageCertificates('a', [later], 'x.pem'))).message).toContain('a staged key already');
+    await store.discard('a');
+    await store.stageCertificates('a', [later], 'later.pem');
+    expect((await failureOf(hsm.accepted(0, signal))).message).toContain('another was staged since');
+    await ((await store.hsm('a')) as KeyStoreHsm).accepted(0, signal);
+    expect(await chainsOf((await store.hsm('a')) as X509Hsm)).toEqual([later.toString()]);
+  });
+
+  it('stages a certificate for a key of the entry and its device only', async () => {
+    const { store } = await makeTestStore();
+    const key = await makePrivateKey('ec-p256');
+    await store.add('a', { kind: 'x509', key, certificates: [await issuedFor(key)] });
+    const foreign = new X509Certificate((await makeSelfSigned({ commonName: 'dev-1' })).certificatePem);
+    const wrongName = await signRequest(makeSigningRequest(key, 'dev-2'));
+    expect(await failureOf(store.stageCertificates('a', [foreign], 'x.pem'))).toMatchObject({
+      code: 'ERR_DPS_HSM_KEY_MISMATCH',
+    });
+    expect(await failureOf(store.stageCertificates('a', [wrongName], 'x.pem'))).toMatchObject({
+      code: 'ERR_DPS_HSM_REGISTRATION_ID',
+    });
+    await store.add('s', symmetric('dev-1'));
+    expect((await failureOf(store.stageCertificates('s', [foreign], 'x.pem'))).message).toContain('a symmetric key');
+    expect((await store.describe('a')).staged).toBeUndefined();
+  });
+
+  it('replaces what is in use, not what is staged, when a certificate for both is attached', async () => {
+    const { store } = await makeTestStore();
+    const key = await makePrivateKey('ec-p256');
+    const [old, next, later] = [await issuedFor(key), await issuedFor(key), await issuedFor(key)];
+    await store.add('a', { kind: 'x509', key, certificates: [old] });
+    await store.stageCertificates('a', [next], 'next.pem');
+    await store.attach('a', [later], 'later.pem');
+    expect(await chainsOf((await store.hsm('a')) as X509Hsm)).toEqual([next.toString(), later.toString()]);
+  });
+
+  it('gives a staged copy of the key in use the certificate that it waits for, and leaves the one in use alone', async () => {
+    const { store } = await makeTestStore();
+    const key = await makePrivateKey('ec-p256');
+    const [old, next] = [await issuedFor(key), await issuedFor(key)];
+    await store.add('a', { kind: 'x509', key, certificates: [old] });
+    await store.stage('a', { kind: 'x509', key, certificates: [] });
+    await store.stageCertificates('a', [next], 'next.pem');
+    expect(await chainsOf((await store.hsm('a')) as X509Hsm)).toEqual([next.toString(), old.toString()]);
+  });
+
+  it('never commits a certificate that took the place of the accepted one in the meantime', async () => {
+    const { store } = await makeTestStore();
+    const [inUse, key] = [await certified('dev-1'), await makePrivateKey('ec-p256')];
+    await store.add('a', inUse);
+    await store.stage('a', { kind: 'x509', key, certificates: [await issuedFor(key)] });
+    const hsm = await store.hsm('a');
+    await store.attach('a', [await issuedFor(key)], 'renewed.pem');
+    expect((await failureOf(hsm.accepted(0, signal))).message).toContain('another was staged since');
+  });
+
   it('cannot commit a key without certificate', async () => {
     const { store } = await makeTestStore();
     await store.add('a', await certified('dev-1'));
@@ -118,6 +203,15 @@ describe('a key roll', () => {
     expect((await failureOf(store.commit('a'))).message).toContain('has no certificate yet');
   });
 });
+
+function issuedFor(key: KeyObject): Promise<X509Certificate> {
+  return signRequest(makeSigningRequest(key, 'dev-1'));
+}
+
+async function chainsOf(hsm: X509Hsm): Promise<string[]> {
+  const slots = Array.from({ length: hsm.slots ?? 1 }, (_, slot) => slot);
+  return Promise.all(slots.map(async (slot) => (await hsm.tlsCredential(slot, signal)).certificateChainPem));
+}
 
 async function keysOf(hsm: { kind: string; slots?: number }): Promise<(string | undefined)[]> {
   const slots = Array.from({ length: hsm.slots ?? 1 }, (_, slot) => slot);

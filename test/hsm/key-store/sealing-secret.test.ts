@@ -2,8 +2,9 @@ import { lstatSync, mkdirSync, readdirSync, readFileSync, symlinkSync, writeFile
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { makeKeyFile, readSealingSecret } from '../../../hsm/key-store/sealing-secret.js';
+import { openKeyStore } from '../../../hsm/software-key-store.js';
 import { failureOf } from '../../fakes/failure-of.js';
-import { scratchFolder } from './store-bench.js';
+import { makeTestStore, scratchFolder } from './store-bench.js';
 
 describe('a key file', () => {
   it('is made of 32 random bytes for its owner alone, and never over anything', async () => {
@@ -33,11 +34,47 @@ describe('a key file', () => {
   });
 });
 
+describe('a sealing key of the wrong length', () => {
+  const tail = Buffer.from('\r\n');
+  const key = Buffer.alloc(32, 7);
+
+  it.each([
+    ['a line end more', Buffer.concat([key, tail.subarray(1)]), 'ends in a line end'],
+    ['a line end of Windows more', Buffer.concat([key, tail]), 'try its first 32 bytes'],
+    ['a byte less', key.subarray(1), 'not the key of this key store, or was cut off'],
+    ['as hexadecimal', Buffer.from(`${key.toString('hex')}\n`), 'or something has changed it'],
+  ])('is never made anew where it is to open a store: with %s', async (_, content, words) => {
+    const { options } = await makeTestStore();
+    const file = join(scratchFolder(), 'store.key');
+    writeFileSync(file, content, { mode: 0o600 });
+    for (const create of [false, true]) {
+      const error = await failureOf(openKeyStore({ ...options, create, sealingKey: { file } }));
+      expect(error).toMatchObject({ name: 'HsmError', code: 'ERR_DPS_HSM_PASSPHRASE' });
+      expect(error.message).toContain(`${file} has ${content.length} bytes`);
+      expect(error.message).toContain(words);
+      expect(error.message).toContain('put the right one back from its copy');
+      expect(error.message).not.toContain('urandom');
+    }
+  });
+
+  it('may be made where a store is made, or sealed anew; not in the place of another', async () => {
+    const { store } = await makeTestStore();
+    const folder = scratchFolder();
+    const file = join(folder, 'store.key');
+    writeFileSync(file, key.subarray(1), { mode: 0o600 });
+    const sealingKey = { file };
+    const making = openKeyStore({ directory: join(folder, 'new'), create: true, sealingKey });
+    for (const { message } of [await failureOf(making), await failureOf(store.seal({ sealingKey }))]) {
+      expect(message).toContain('Make one under a new name: head -c 32 /dev/urandom > NEW-FILE');
+    }
+  });
+});
+
 describe('a passphrase', () => {
   it('loses one line end, and keeps its spaces', async () => {
     const file = join(scratchFolder(), 'passphrase');
     writeFileSync(file, ' correct horse \r\n', { mode: 0o600 });
-    const secret = await readSealingSecret({ passphrase: { file } }, undefined);
+    const secret = await readSealingSecret({ passphrase: { file } }, 'open', undefined);
     expect(Buffer.from(secret.bytes).toString()).toBe(' correct horse ');
     expect(secret.place).toBe(`the passphrase file ${file}`);
   });
@@ -45,7 +82,7 @@ describe('a passphrase', () => {
   it('must be text', async () => {
     const file = join(scratchFolder(), 'passphrase');
     writeFileSync(file, Uint8Array.of(0xff, 0xfe, 0x80), { mode: 0o600 });
-    const error = await failureOf(readSealingSecret({ passphrase: { file } }, undefined));
+    const error = await failureOf(readSealingSecret({ passphrase: { file } }, 'open', undefined));
     expect(error.message).toContain('is not UTF-8 text');
   });
 
@@ -53,7 +90,7 @@ describe('a passphrase', () => {
     const kept = process.env.CREDENTIALS_DIRECTORY;
     delete process.env.CREDENTIALS_DIRECTORY;
     try {
-      const error = await failureOf(readSealingSecret({ passphrase: { credential: 'phrase' } }, undefined));
+      const error = await failureOf(readSealingSecret({ passphrase: { credential: 'phrase' } }, 'open', undefined));
       expect(error).toMatchObject({ name: 'ConfigurationError', option: 'hsm.passphrase' });
       expect(error.message).toContain('CREDENTIALS_DIRECTORY is not set');
     } finally {

@@ -74,6 +74,11 @@ export function contentOf(directory: string): Record<string, string> {
   );
 }
 
+/** Leaves an entry that was just added its first copy alone. */
+export function dropSpare(directory: string, entry: string): void {
+  rmSync(join(directory, `entry-${entry}.b`));
+}
+
 /** What a file of the store holds. */
 export function slotOf(path: string, name = 'store'): { format: number; generation: number; bytes: Uint8Array } {
   const decoded = decodeSlot(name, readFileSync(path));

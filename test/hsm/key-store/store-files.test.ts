@@ -6,7 +6,16 @@ import { type DurableIo, nodeDurableIo } from '../../../src/durable/durable-io.j
 import { lockFile } from '../../../src/durable/file-lock.js';
 import { encodeSlot } from '../../../src/durable/slot.js';
 import { failureOf } from '../../fakes/failure-of.js';
-import { certified, contentOf, makeTestStore, PASSPHRASE, scratchFolder, slotOf, symmetric } from './store-bench.js';
+import {
+  certified,
+  contentOf,
+  dropSpare,
+  makeTestStore,
+  PASSPHRASE,
+  scratchFolder,
+  slotOf,
+  symmetric,
+} from './store-bench.js';
 
 describe('files that are not as they should be', () => {
   it.each([
@@ -99,6 +108,7 @@ describe('files that are not as they should be', () => {
     const { directory } = options;
     await store.add('a', symmetric('dev-1'));
     await store.add('b', symmetric('dev-2'));
+    dropSpare(directory, 'a');
     copyFileSync(join(directory, 'entry-a.a'), join(directory, 'kept'));
     copyFileSync(join(directory, 'entry-b.a'), join(directory, 'entry-a.a'));
     const plain = await failureOf(store.hsm('a'));
@@ -129,6 +139,7 @@ describe('files that are not as they should be', () => {
   ])('a label with %s changed does not open', async (what, change, message) => {
     const { store, options } = await makeTestStore();
     await store.add('b', symmetric('dev-1'));
+    dropSpare(options.directory, 'b');
     const path = join(options.directory, 'entry-b.a');
     const slot = slotOf(path, 'entry-b');
     const [line = '', ...rest] = Buffer.from(slot.bytes).toString().split('\n');
@@ -146,6 +157,7 @@ describe('files that are not as they should be', () => {
   it('an entry of a later format is left alone', async () => {
     const { store, options } = await makeTestStore();
     await store.add('b', symmetric('dev-1'));
+    dropSpare(options.directory, 'b');
     const path = join(options.directory, 'entry-b.a');
     const slot = slotOf(path, 'entry-b');
     const bytes = Buffer.from(Buffer.from(slot.bytes).toString().replace('"format":1', '"format":2'));
@@ -159,19 +171,27 @@ describe('files that are not as they should be', () => {
     expect(await failureOf(openKeyStore(options))).toMatchObject({ code: 'ERR_DPS_STORE_NEWER_FORMAT' });
   });
 
+  it.each(['a', 'b'])('a new entry has its spare copy from the beginning: entry-a.%s truncated', async (letter) => {
+    const { store, options } = await makeTestStore();
+    await store.add('a', symmetric('dev-1'));
+    truncateSync(join(options.directory, `entry-a.${letter}`), 200);
+    expect((await keyStoreHsm({ ...options, entry: 'a' })).slots).toBe(1);
+    expect(await store.list()).toMatchObject([{ name: 'a', warning: expect.stringContaining('is damaged') }]);
+  });
+
   it('a truncated file gives way to the one before, which is told; without one it is damaged, and can be replaced', async () => {
     const { store, options } = await makeTestStore();
     await store.add('a', symmetric('dev-1'));
     await store.stage('a', symmetric('dev-1'));
-    const newest = join(options.directory, 'entry-a.b');
+    const newest = join(options.directory, 'entry-a.a');
     truncateSync(newest, 200);
     const [entry] = await store.list();
     expect(entry).toMatchObject({
       name: 'a',
       staged: undefined,
-      warning: expect.stringContaining('entry-a.b is damaged'),
+      warning: expect.stringContaining('entry-a.a is damaged'),
     });
-    truncateSync(join(options.directory, 'entry-a.a'), 0);
+    truncateSync(join(options.directory, 'entry-a.b'), 0);
     for (const call of [
       () => store.hsm('a'),
       () => store.stage('a', symmetric('dev-1')),

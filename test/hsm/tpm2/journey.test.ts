@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import type { Tpm2Hsm } from '../../../hsm/tpm2.js';
-import { provision } from '../../../src/compose.js';
+import { provision, run } from '../../../src/compose.js';
 import { type Emulator, startEmulator } from '../../../src/emulator/index.js';
+import type { ProvisionOptions } from '../../../src/provision-options.js';
 import { failureOf, HANDLES, signal, signatureOf, TpmBench } from './tpm-bench.js';
 
 /** The whole way on a real swtpm and our emulator: EK, challenge, hub key, twin. */
@@ -17,15 +17,14 @@ describe('zero to twin with a TPM', () => {
     await bench.stop();
   });
 
-  const start = (hsm: Tpm2Hsm, more: Partial<Parameters<typeof provision>[0]> = {}): ReturnType<typeof provision> =>
-    provision({
-      idScope: emulator.idScope,
-      endpoint: emulator.endpoints.dps.https,
-      transport: 'https',
-      ca: emulator.caPem,
-      hsm,
-      ...more,
-    });
+  const options = (hsm: ProvisionOptions['hsm']): ProvisionOptions => ({
+    idScope: emulator.idScope,
+    endpoint: emulator.endpoints.dps.https,
+    transport: 'https',
+    ca: emulator.caPem,
+    hsm,
+  });
+  const start = (hsm: ProvisionOptions['hsm']): ReturnType<typeof provision> => provision(options(hsm));
 
   it('goes from the EK to the twin, and the hub knows the device', async () => {
     const hsm = await bench.device();
@@ -39,6 +38,16 @@ describe('zero to twin with a TPM', () => {
     expect(session.twin.desired.version).toBe(device.twin.desired.version);
     await session.close();
     await expect(device.connectionString()).rejects.toMatchObject({ code: 'ERR_DPS_HSM_NOT_EXPORTABLE' });
+  });
+
+  it('leaves the TPM of a description open for who goes to the hub with the device', async () => {
+    const described = { kind: 'tpm', link: bench.swtpm.uri } as const;
+    const device = await start(described);
+    await (await device.openHub()).close();
+    const running = run(options(described));
+    const kept = await running.ready;
+    await running.close();
+    await (await kept.openHub()).close();
   });
 
   it('does it again after a power cut, and the identity in use signs meanwhile', async () => {
