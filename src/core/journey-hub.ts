@@ -252,7 +252,7 @@ export function wakeOnline(journey: Journey, state: Online, now: Now): JourneySt
   if (saving === undefined) return now.monotonicMs >= saveAtMs ? saveIfDue(journey, state, now) : stay(journey);
   if (now.monotonicMs < saving.untilMs) return stay(journey);
   const error = new DeadlineError({ state: state.name, doing: 'storing the record', deadlineMs: LOCAL_PATIENCE_MS });
-  return saveEnded(newTicket(journey), state, error, now);
+  return saveEnded(journey, state, error, now);
 }
 
 function saveIfDue(journey: Journey, state: Online, now: Now): JourneyStep {
